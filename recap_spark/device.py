@@ -1,0 +1,47 @@
+"""The device Spark scheduled for the running task."""
+
+from __future__ import annotations
+
+import os
+
+from pyspark import TaskContext
+from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResourceRequests
+from pyspark.sql import SparkSession
+
+from recap_spark.errors import PlatformError
+
+
+def task_device(wanted: str) -> str:
+    """`cpu` when conf asks for it; otherwise the GPU Spark assigned, or PlatformError, never a silent CPU.
+
+    Where something before us left one GPU in CUDA_VISIBLE_DEVICES (RAPIDS' Python daemon does), that one is
+    the process's first; otherwise (Spark itself never sets it) the address in the task's resources counts.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and not visible.strip():
+        raise PlatformError("device 'gpu' wanted, but CUDA_VISIBLE_DEVICES is set and empty")
+    seen = visible.split(",") if visible else []
+    if len(seen) == 1:
+        return "cuda:0"
+    task = TaskContext.get()
+    assigned = task.resources() if task else {}
+    if "gpu" not in assigned:
+        found = ", ".join(sorted(assigned)) or "no resources"
+        raise PlatformError(f"device 'gpu' wanted, but Spark gave this task {found}")
+    address = assigned["gpu"].addresses[0]
+    # CUDA counts the visible GPUs from 0, Spark's discovery script names them as the machine does.
+    return f"cuda:{seen.index(address) if address in seen else address}"
+
+
+def task_profile(spark: SparkSession, wanted: str) -> ResourceProfile | None:
+    """A whole GPU for every task of a stage, where the cluster takes stage-level profiles; None where it does
+    not.
+
+    Outside the GPU stages a task holds 1/cores of it, so that all cores work (design: GPU stages). `local[*]`
+    refuses profiles, and there are no GPUs to share out on it.
+    """
+    if wanted == "cpu" or str(spark.sparkContext.master).startswith("local["):
+        return None
+    return ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", 1)).build

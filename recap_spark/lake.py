@@ -1,0 +1,162 @@
+"""The only module that reads or writes Delta."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from delta import DeltaTable
+from delta.exceptions import ConcurrentTransactionException
+from pyspark.sql import DataFrame, SparkSession
+
+from recap_spark.errors import InputError
+from recap_spark.settings import LakeSettings
+from recap_spark.tables import Table
+
+_RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """Names one write for good: Delta skips a second write of the same application at the same or a lower
+    version.
+    """
+
+    application: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Lake:
+    """The tables of one lake: `catalog.schema.table` where it has a namespace, folders under its root
+    otherwise.
+    """
+
+    spark: SparkSession
+    settings: LakeSettings
+
+    def create(self, *tables: Table) -> None:
+        """Make the tables that are not there yet."""
+        if self.settings.namespace:
+            self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.settings.namespace)}")
+        for table in tables:
+            if not self.holds(table):
+                self._create(table)
+
+    def holds(self, table: Table) -> bool:
+        if self.settings.namespace:
+            return self.spark.catalog.tableExists(self.name(table.name))
+        return DeltaTable.isDeltaTable(self.spark, self._path(table))
+
+    def name(self, relation: str) -> str:
+        """What SQL calls a table, view or function of this lake."""
+        if self.settings.namespace:
+            return f"{_quoted(self.settings.namespace)}.`{relation}`"
+        return f"delta.`{self.settings.root}/{relation}`"
+
+    def read(self, table: Table) -> DataFrame:
+        """The table as it is now. Raises InputError where no stage has made it yet."""
+        if not self.holds(table):
+            raise InputError(
+                f"want the table {self.name(table.name)}, found none: run `recap-spark {table.made_by}` first"
+            )
+        return self.spark.read.table(self.name(table.name))
+
+    def read_at(self, table: Table, version: int) -> DataFrame:
+        """The table as it was at a version: what a job that others write beside goes by."""
+        return self.spark.sql(f"SELECT * FROM {self.name(table.name)} VERSION AS OF {int(version)}")
+
+    def version(self, table: Table) -> int:
+        """The table's last committed version."""
+        return int(self._handle(table).history(1).collect()[0]["version"])
+
+    def identity(self, table: Table) -> str:
+        """Delta's own id of the table: another one after it is dropped and made again."""
+        return str(self._handle(table).detail().collect()[0]["id"])
+
+    def append(self, table: Table, frame: DataFrame, *, transaction: Transaction) -> int | None:
+        """Add rows exactly once for this transaction.
+
+        Returns the rows added, None where the table has this transaction already: Delta skips such a write
+        without a word, so the commit is looked for by a mark of its own.
+        """
+        mark = uuid.uuid4().hex
+        options = {
+            "txnAppId": transaction.application,
+            "txnVersion": str(transaction.version),
+            "userMetadata": mark,
+        }
+        writer = table.conform(frame).write.format("delta").mode("append").options(**options)
+        if table.blob:
+            writer = writer.option("compression", "uncompressed")
+        try:
+            if self.settings.namespace:
+                writer.saveAsTable(self.name(table.name))
+            else:
+                writer.save(self._path(table))
+        except ConcurrentTransactionException:
+            return None
+        return self._rows_committed(table, mark)
+
+    def _rows_committed(self, table: Table, mark: str) -> int | None:
+        for commit in self._handle(table).history(_RECENT_COMMITS).collect():
+            if commit["userMetadata"] == mark:
+                return int(commit["operationMetrics"]["numOutputRows"])
+        return None
+
+    def keeps_functions(self) -> bool:
+        """Whether views and functions outlive the session: they need a catalog to be kept in."""
+        return self.settings.namespace is not None
+
+    def define(self, definition: str, relation: str) -> None:
+        """Make or replace a view, from a SELECT, or a SQL table function, from its signature on."""
+        if definition.lstrip().startswith("("):
+            self.spark.sql(f"CREATE OR REPLACE FUNCTION {self.name(relation)} {definition}")
+        elif self.keeps_functions():
+            self.spark.sql(f"CREATE OR REPLACE VIEW {self.name(relation)} AS {definition}")
+        else:
+            self.spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW `{relation}` AS {definition}")
+
+    def upsert(self, table: Table, frame: DataFrame) -> None:
+        """Merge on the table's key, so writing the same rows twice changes nothing."""
+        same_key = " AND ".join(f"kept.{column} <=> new.{column}" for column in table.key)
+        merge = self._handle(table).alias("kept").merge(table.conform(frame).alias("new"), same_key)
+        merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+
+    def delete(self, table: Table, keys: DataFrame) -> None:
+        """Remove the rows whose columns equal those of some row of `keys`; Spark drops the keys' nulls by
+        itself.
+        """
+        same = " AND ".join(f"kept.{column} = gone.{column}" for column in keys.columns)
+        self._handle(table).alias("kept").merge(
+            keys.distinct().alias("gone"), same
+        ).whenMatchedDelete().execute()
+
+    def compact(self, table: Table) -> None:
+        """Rewrite small files into large ones, clustered by the table's key."""
+        self._handle(table).optimize().executeCompaction()
+
+    def _create(self, table: Table) -> None:
+        builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
+        builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.indexed))
+        for constraint, condition in table.checks.items():
+            # As a property of the new table: ALTER TABLE would cost a commit and a scan for each.
+            builder = builder.property(f"delta.constraints.{constraint}", condition)
+        if table.key[0] in table.indexed:
+            builder = builder.clusterBy(table.key[0])
+        if self.settings.namespace:
+            builder.tableName(self.name(table.name)).execute()
+        else:
+            builder.location(self._path(table)).execute()
+
+    def _handle(self, table: Table) -> DeltaTable:
+        if self.settings.namespace:
+            return DeltaTable.forName(self.spark, self.name(table.name))
+        return DeltaTable.forPath(self.spark, self._path(table))
+
+    def _path(self, table: Table) -> str:
+        return f"{self.settings.root}/{table.name}"
+
+
+def _quoted(namespace: str) -> str:
+    return ".".join(f"`{part}`" for part in namespace.split("."))

@@ -1,0 +1,237 @@
+"""conf/*.yml → frozen settings. A key that nobody reads, that nobody sets or that is mistyped is an error
+with its path.
+
+`base.yml` sets every key; later files override it leaf by leaf. A captioner, a scorer or a view is a file of
+its own beside base.yml (`captioners/NAME.yml`, …), named by the key that uses it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from recap_spark.errors import SettingsError
+from recap_spark.layers import Layers, leaves, stack
+from recap_spark.workers.limits import FetchLimits
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# The limits are a dataclass that workers know without pydantic; here they are read as strictly as the rest.
+FetchLimits.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+
+
+class LakeSettings(_Section):
+    """Where the tables are."""
+
+    root: str
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$")] | None
+
+
+class SessionSettings(_Section):
+    """What the Spark session is built with where recap_spark builds it; a platform's own session is taken as
+    it is.
+    """
+
+    app_name: str
+    master: str | None
+    metastore: str | None
+    log: str | None
+    jars: str | None
+    start_timeout_s: float
+    conf: dict[str, str]
+
+
+class IngestSettings(_Section):
+    """metadata files → samples."""
+
+    source: str
+    layout: Literal["datacomp", "recap"]
+    longest_text: Count
+    caption_cap: Count
+    files_per_commit: Count
+    published_captioner: str
+    published_scorer: str
+    published_judge: str
+
+
+class UnitSettings(_Section):
+    """How a stage cuts its work: a unit is the step of commit and of resume."""
+
+    units: Annotated[int, Field(ge=1, le=65536)]
+    in_flight: Count
+    tasks_per_unit: Count | None
+
+
+class FetchSettings(_Section):
+    """samples → images."""
+
+    work: UnitSettings
+    limits: FetchLimits
+
+
+class CaptionerSettings(_Section):
+    """conf/captioners/*.yml: everything that makes one captioner's captions what they are."""
+
+    name: Name
+    model: str
+    revision: str | None
+    prompt: str
+    max_new_tokens: Count
+    dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class CaptionSettings(_Section):
+    """images → captions."""
+
+    work: UnitSettings
+    captioner: CaptionerSettings
+    device: Literal["cpu", "gpu"]
+    batch_size: Count
+    decode_threads: Count
+    engine_threads: Count
+    largest_pixels: Count
+
+
+class ScorerSettings(_Section):
+    """conf/scorers/*.yml: one image-text model and how its pair preference is formed."""
+
+    name: Name
+    model: str
+    revision: str | None
+    fit: Literal["crop", "pad"]
+    preference_features: Literal["normalised", "raw"]
+    preference_scale: Annotated[float, Field(gt=0)]
+    dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class ScoreSettings(_Section):
+    """images + samples + captions → scores."""
+
+    work: UnitSettings
+    scorer: ScorerSettings
+    device: Literal["cpu", "gpu"]
+    batch_size: Count
+    decode_threads: Count
+    engine_threads: Count
+    largest_pixels: Count
+
+
+class ViewSettings(_Section):
+    """conf/views/*.yml: one draw of mixed captions, and the rows it is drawn over."""
+
+    name: Name
+    p: Share
+    seed: int
+    epoch: Annotated[int, Field(ge=0)]
+    captioner: str | None
+    sha256: Literal["match", "not_mismatch", "any"]
+
+
+class ExportSettings(_Section):
+    """A view → files to train on."""
+
+    view: ViewSettings
+    folder: str
+    formats: Annotated[tuple[Literal["webdataset", "parquet"], ...], Field(min_length=1)]
+    rows_per_shard: Count
+    units: Annotated[int, Field(ge=1, le=65536)]
+    tasks_per_unit: Count
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    largest_pixels: Count
+
+
+class TrackingSettings(_Section):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None
+    experiment: str
+
+
+class DemoSettings(_Section):
+    """The miniature web that `recap-spark demo` runs on."""
+
+    rows: Count
+    seed: int
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    folder: str
+
+
+class Settings(_Section):
+    """Every setting of every stage."""
+
+    lake: LakeSettings
+    session: SessionSettings
+    ingest: IngestSettings
+    fetch: FetchSettings
+    caption: CaptionSettings
+    score: ScoreSettings
+    export: ExportSettings
+    tracking: TrackingSettings
+    demo: DemoSettings
+
+
+_NAMED_FILES = {
+    ("caption", "captioner"): "captioners",
+    ("score", "scorer"): "scorers",
+    ("export", "view"): "views",
+}
+
+
+_PLAIN_WORDS = {
+    "missing": "not set in any file",
+    "extra_forbidden": "nobody reads this key",
+    "unexpected_keyword_argument": "nobody reads this key",
+}
+
+
+def load(*paths: Path) -> Settings:
+    """Settings from files, later ones over earlier ones.
+
+    Raises SettingsError naming the file and the path of every key that is unknown, missing or of the wrong
+    type.
+    """
+    if not paths:
+        raise SettingsError("want at least one settings file, found none")
+    layers = stack(*paths, named_files=_NAMED_FILES)
+    try:
+        # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
+        # YAML's own dates (a revision, an experiment's name) are the words that were written.
+        return Settings.model_validate_json(json.dumps(layers.values, default=str))
+    except ValidationError as error:
+        raise SettingsError(_explain(error, layers, paths)) from None
+
+
+def flat(settings: BaseModel) -> dict[str, str]:
+    """Every leaf by its dotted path, as text: what a tracked run records."""
+    return {".".join(path): str(value) for path, value in leaves(settings.model_dump(mode="json"))}
+
+
+def _explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> str:
+    lines = []
+    for problem in error.errors():
+        keys = tuple(str(part) for part in problem["loc"])
+        where = ", ".join(map(str, dict.fromkeys(_setters(keys, problem["type"], layers) or paths)))
+        found = (
+            ""
+            if problem["type"] in _PLAIN_WORDS or isinstance(problem["input"], dict)
+            else f", found {problem['input']!r}"
+        )
+        lines.append(f"{where}: {'.'.join(keys)}: {_PLAIN_WORDS.get(problem['type'], problem['msg'])}{found}")
+    return "\n".join(lines)
+
+
+def _setters(keys: tuple[str, ...], problem: str, layers: Layers) -> list[Path]:
+    """The files with a say in a key; of one that is not there, those that set its neighbours."""
+    if problem == "missing":
+        return [path for leaf, path in layers.origin.items() if leaf[:-1] == keys[:-1]]
+    return [path for leaf, path in layers.origin.items() if leaf[: len(keys)] == keys[: len(leaf)]]

@@ -1,0 +1,85 @@
+"""What MLflow keeps of every stage: its settings, what came of its rows, its speed, and the table versions it
+read and wrote
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recap_spark import __version__
+from recap_spark.errors import SettingsError
+from recap_spark.settings import Settings, flat
+
+if TYPE_CHECKING:
+    from recap_spark.lake import Lake
+    from recap_spark.tables import Table
+
+# "tokens" are a length, a "token" opens doors.
+_SECRET = re.compile(
+    r"token(?!s)|secret|passw|credential|(access|account|private|storage)[._]?key|\\bsas\\b|ConnectionURL",
+    re.IGNORECASE,
+)
+_IN_QUERY = re.compile(r"((?:password|pwd|token|sig|secret)=)[^&;\s]+", re.IGNORECASE)
+_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def tracking_uri(settings: Settings) -> str:
+    """Where the runs are: conf's MLflow, else a SQLite file under a lake's root that is a folder."""
+    if settings.tracking.uri:
+        return settings.tracking.uri
+    if ":/" in settings.lake.root:
+        found = f"null, and lake.root is {settings.lake.root}"
+        raise SettingsError(f"tracking.uri: want an MLflow server, found {found}")
+    return f"sqlite:///{Path(settings.lake.root).resolve()}/mlflow.db"
+
+
+class Recorder:
+    """Takes what a stage wants to be remembered."""
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+
+    def count(self, prefix: str, counts: Mapping[str, int]) -> None:
+        self.metrics |= {f"{prefix}.{name}": float(count) for name, count in counts.items()}
+
+
+@contextmanager
+def stage_run(
+    lake: Lake, settings: Settings, stage: str, *, reads: tuple[Table, ...], writes: tuple[Table, ...]
+) -> Iterator[Recorder]:
+    """One MLflow run around one stage.
+
+    A stage that raises leaves a run that failed, one that is killed leaves it open.
+    """
+    import mlflow
+
+    # Migrations of a new SQLite store write dozens of lines that tell a user nothing.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    mlflow.set_tracking_uri(tracking_uri(settings))
+    mlflow.set_experiment(settings.tracking.experiment)
+    with mlflow.start_run(run_name=stage, tags={"stage": stage, "recap_spark": __version__}):
+        mlflow.log_params(public_params(settings))
+        mlflow.set_tags(_versions(lake, "input", reads))
+        recorder, started = Recorder(), time.monotonic()
+        yield recorder
+        mlflow.log_metric("seconds", time.monotonic() - started)
+        mlflow.log_metrics(recorder.metrics)
+        mlflow.set_tags(_versions(lake, "output", writes))
+
+
+def public_params(settings: Settings) -> dict[str, str]:
+    """Settings as a run records them: nothing whose name speaks of a secret, and no more than MLflow holds of
+    each.
+    """
+    shown = {path: value for path, value in flat(settings).items() if not _SECRET.search(path)}
+    return {path: _IN_QUERY.sub(r"\1…", _LOGIN.sub("…@", value))[:500] for path, value in shown.items()}
+
+
+def _versions(lake: Lake, side: str, tables: tuple[Table, ...]) -> dict[str, str]:
+    return {f"{side}.{table.name}": str(lake.version(table)) for table in tables if lake.holds(table)}

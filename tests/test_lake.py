@@ -1,0 +1,107 @@
+"""The lake writes once, refuses what breaks a contract, and keeps no one's words in its log."""
+
+from pathlib import Path
+
+import pytest
+from py4j.protocol import Py4JJavaError
+
+from recap_spark.errors import InputError
+from recap_spark.lake import Lake, Transaction
+from recap_spark.settings import LakeSettings
+from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SCORES
+
+pytestmark = pytest.mark.spark
+
+A, B, C = ("a" * 32, "b" * 32, "c" * 32)
+
+
+def captions(lake, *texts, uid=A, status="ok"):
+    rows = [(uid, name, status, "stop", 3, text) for name, text in texts]
+    return lake.spark.createDataFrame(rows, CAPTIONS.schema)
+
+
+def texts(lake):
+    return sorted(row["caption"] for row in lake.read(CAPTIONS).collect())
+
+
+def test_a_transaction_adds_its_rows_once_and_a_later_version_adds_more(lake: Lake):
+    lake.create(CAPTIONS)
+    first, second = Transaction("caption/1", 7), Transaction("caption/1", 8)
+    assert lake.append(CAPTIONS, captions(lake, ("x", "one"), ("y", "two")), transaction=first) == 2
+
+    assert lake.append(CAPTIONS, captions(lake, ("x", "one"), ("y", "two")), transaction=first) is None
+    assert lake.version(CAPTIONS) == 1
+    assert texts(lake) == ["one", "two"]
+
+    lake.append(CAPTIONS, captions(lake, ("z", "three")), transaction=second)
+    lake.append(CAPTIONS, captions(lake, ("z", "four"), uid=B), transaction=Transaction("caption/2", 1))
+    assert lake.version(CAPTIONS) == 3
+    assert texts(lake) == ["four", "one", "three", "two"]
+
+
+def test_the_table_itself_refuses_what_its_contract_forbids_and_its_log_keeps_no_words(lake: Lake):
+    lake.create(CAPTIONS, SCORES)
+    lake.append(CAPTIONS, captions(lake, ("x", "canary in a cage")), transaction=Transaction("t", 1))
+    for wrong, broken in (
+        (captions(lake, ("x", "text"), status="done"), "status_is_known"),
+        (captions(lake, ("x", "text"), uid=A.upper()), "uid_is_md5_like"),
+        (captions(lake, ("x", "text"), uid=A + "\n"), "uid_is_md5_like"),
+    ):
+        with pytest.raises(Py4JJavaError, match=broken):
+            lake.append(CAPTIONS, wrong, transaction=Transaction("t", 2))
+    null = lake.spark.createDataFrame([(A, None, "s", "ok", 0.1, None)], SCORES.loose)
+    with pytest.raises(Py4JJavaError, match="NOT NULL constraint violated for column: captioner"):
+        lake.append(SCORES, null, transaction=Transaction("t", 1))
+    assert (texts(lake), lake.version(SCORES)) == (["canary in a cage"], 0)
+
+    log = Path(lake.settings.root, "captions", "_delta_log")
+    words = b"".join(file.read_bytes() for file in [*log.glob("*.json"), *log.glob("*.crc")])
+    assert A.encode() in words  # the uid's minimum: statistics there are
+    assert b"canary" not in words
+
+
+def test_merging_the_same_rows_twice_changes_nothing_and_null_matches_null(lake: Lake):
+    lake.create(REJECTS)
+    rows = [(None, "unreadable_file", "f", "short"), (0, "null_uid", "f", "{}"), (0, "null_uid", "g", "{}")]
+    refused = lake.spark.createDataFrame(rows, REJECTS.schema)
+    lake.upsert(REJECTS, refused)
+    lake.upsert(REJECTS, refused)
+    changed = [(None, "missing_columns", "f", "other")]
+    lake.upsert(REJECTS, lake.spark.createDataFrame(changed, REJECTS.schema))
+    assert sorted(map(tuple, lake.read(REJECTS).collect()), key=str) == sorted([*changed, *rows[1:]], key=str)
+
+
+def test_deleting_takes_the_rows_of_the_keys_and_no_others(lake: Lake):
+    lake.create(RATINGS)
+    rows = [(A, "x", "j", 5, None), (A, "y", "j", 4, None), (B, "x", "j", 3, None), (C, "x", "j", 2, None)]
+    frame = lake.spark.createDataFrame(rows, RATINGS.schema)
+    lake.append(RATINGS, frame, transaction=Transaction("t", 1))
+    lake.delete(RATINGS, lake.spark.createDataFrame([(A,), (A,), (None,)], "uid string"))
+    lake.delete(RATINGS, lake.spark.createDataFrame([(B, "x"), (C, "y")], "uid string, captioner string"))
+    assert [tuple(row) for row in lake.read(RATINGS).collect()] == [(C, "x", "j", 2, None)]
+
+
+def test_reading_a_table_that_no_stage_has_made_says_which_stage_to_run(lake: Lake):
+    with pytest.raises(InputError, match=r"images`, found none: run `recap-spark fetch` first"):
+        lake.read(IMAGES)
+
+
+def test_a_lake_in_a_catalog_is_there_for_the_next_session(spark, tmp_path):
+    settings = LakeSettings(root=str(tmp_path), namespace="recap_kept")
+    lake, later = Lake(spark, settings), Lake(spark.newSession(), settings)
+    assert not lake.holds(CAPTIONERS)
+    lake.create(CAPTIONERS)
+    row = ("tiny-1", "f" * 64, "tiny", None, None, "Describe.", None, None, "float32")
+    frame = spark.createDataFrame([row], CAPTIONERS.schema)
+    lake.upsert(CAPTIONERS, frame)
+    assert lake.append(CAPTIONERS, frame, transaction=Transaction("t", 1)) == 1
+    assert lake.append(CAPTIONERS, frame, transaction=Transaction("t", 1)) is None
+
+    later.create(CAPTIONERS)  # makes nothing anew
+    assert [tuple(kept) for kept in later.read(CAPTIONERS).collect()] == [row, row]
+    assert later.version(CAPTIONERS) == 2
+    assert later.identity(CAPTIONERS) == lake.identity(CAPTIONERS)
+    plain = later.spark.sql("SELECT DISTINCT model FROM recap_kept.captioners").collect()
+    assert [kept["model"] for kept in plain] == ["tiny"]
+    spark.sql("DROP SCHEMA recap_kept CASCADE")
+    assert not later.holds(CAPTIONERS)

@@ -1,0 +1,183 @@
+"""A wrong key is an error that says which file and which path; secrets stay out of what a run records."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from recap_spark.errors import SettingsError
+from recap_spark.settings import flat, load
+from recap_spark.tracking import public_params
+
+CONF = Path(__file__).parents[1] / "conf"
+
+
+@pytest.fixture
+def conf(tmp_path: Path) -> Path:
+    """A copy of conf/ to change."""
+    return Path(shutil.copytree(CONF, tmp_path / "conf"))
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def complaint(*paths: Path) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        load(*paths)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    "overlays", [[], ["laptop.yml"], ["laptop.yml", "demo.yml"], ["cluster.yml"]], ids="+".join
+)
+def test_the_files_of_conf_load(overlays):
+    settings = load(CONF / "base.yml", *(CONF / name for name in overlays))
+    wanted = "miniature" if "laptop.yml" in overlays else "llava_llama3_8b"
+    assert settings.caption.captioner.name == wanted
+
+
+def test_every_captioner_scorer_and_view_of_conf_loads(conf):
+    for section, key, folder in (
+        ("caption", "captioner", "captioners"),
+        ("score", "scorer", "scorers"),
+        ("export", "view", "views"),
+    ):
+        for file in sorted((conf / folder).glob("*.yml")):
+            mine = write(conf / "mine.yml", f"{section}: {{{key}: {file.stem}}}")
+            settings = load(conf / "base.yml", mine)
+            assert getattr(getattr(settings, section), key).name == file.stem
+
+
+def test_later_files_win_leaf_by_leaf(conf):
+    mine = write(conf / "mine.yml", "fetch: {work: {units: 9}}")
+    settings = load(conf / "base.yml", conf / "laptop.yml", mine)
+    assert settings.fetch.work.model_dump() == {"units": 9, "in_flight": 2, "tasks_per_unit": 2}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("fetch: {work: {unit: 8}}", "fetch.work.unit: nobody reads this key"),
+        ("fetch: {limits: {deadline: 8}}", "fetch.limits.deadline: nobody reads this key"),
+        ("fetsh: {units: 8}", "fetsh: nobody reads this key"),
+        (
+            'fetch: {work: {units: "8"}}',
+            "fetch.work.units: Input should be a valid integer, found '8'",
+        ),
+        (
+            "fetch: {work: {units: 0}}",
+            "fetch.work.units: Input should be greater than or equal to 1, found 0",
+        ),
+        ("fetch: {work: null}", "fetch.work: Input should be an object, found None"),
+        ("fetch: {limits: {ports: 80}}", "fetch.limits.ports: Input should be a valid array, found 80"),
+        ("caption: gpu", "caption: Input should be an object, found 'gpu'"),
+        ("caption: {device: tpu}", "caption.device: Input should be 'cpu' or 'gpu', found 'tpu'"),
+        (
+            "lake: {namespace: a.b.c}",
+            r"lake.namespace: String should match pattern '^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$', found 'a.b.c'",
+        ),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_path_and_the_file_that_has_it(conf, text, said):
+    mine = write(conf / "mine.yml", text)
+    assert complaint(conf / "base.yml", conf / "cluster.yml", mine) == [f"{mine}: {said}"]
+
+
+def test_a_key_that_no_file_sets_is_named_with_the_files_that_set_its_neighbours(conf):
+    base = yaml.safe_load((conf / "base.yml").read_text())
+    del base["export"]["jpeg_quality"], base["fetch"]["limits"]["deadline_s"]
+    write(conf / "base.yml", yaml.safe_dump(base))
+    assert complaint(conf / "base.yml", conf / "cluster.yml") == [
+        f"{conf / 'base.yml'}: fetch.limits.deadline_s: not set in any file",
+        f"{conf / 'base.yml'}: export.jpeg_quality: not set in any file",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("model: m\nrevision: null\nprompt: p\ndtype: float32", "max_new_tokens: not set in any file"),
+        (
+            "model: m\nrevision: null\nprompt: p\ndtype: float32\nmax_new_tokens: 9\nbeams: 4",
+            "beams: nobody reads this key",
+        ),
+        (
+            "model: m\nrevision: null\nprompt: p\ndtype: float32\nmax_new_tokens: many",
+            "max_new_tokens: Input should be a valid integer, found 'many'",
+        ),
+    ],
+)
+def test_a_wrong_key_of_a_captioner_is_named_with_the_captioners_own_file(conf, text, said):
+    file = write(conf / "captioners" / "other.yml", text)
+    mine = write(conf / "mine.yml", "caption: {captioner: other}")
+    assert complaint(conf / "base.yml", mine) == [f"{file}: caption.captioner.{said}"]
+
+
+def test_all_wrong_keys_are_named_at_once(conf):
+    mine = write(conf / "mine.yml", "caption: {batch_size: 0, devise: gpu}\nscore: {batch_size: 1.5}")
+    assert len(complaint(conf / "base.yml", mine)) == 3
+
+
+def test_a_captioner_without_a_file_lists_those_that_have_one(conf):
+    mine = write(conf / "mine.yml", "caption: {captioner: llava}")
+    (said,) = complaint(conf / "base.yml", mine)
+    assert said.startswith(f"{mine}: caption.captioner: want one of ")
+    assert "(llava_llama3_8b, miniature), found 'llava'" in said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a: [", "not YAML"), ("- a", "want keys and values, found list"), (None, "found none")],
+)
+def test_a_file_that_holds_no_settings_is_named(conf, text, said):
+    mine = conf / "mine.yml"
+    if text:
+        write(mine, text)
+    lines = complaint(conf / "base.yml", mine)
+    assert lines[0].startswith(f"{mine}: ")
+    assert said in lines[0]
+
+
+def test_a_date_in_yaml_is_read_as_the_words_that_were_written(conf):
+    mine = write(conf / "mine.yml", "tracking: {experiment: 2026-01-31}")
+    assert load(conf / "base.yml", mine).tracking.experiment == "2026-01-31"
+
+
+def test_flat_holds_every_leaf(conf):
+    settings = load(conf / "base.yml", conf / "cluster.yml")
+    held = flat(settings)
+    assert held["fetch.work.units"] == "4096"
+    assert held["fetch.limits.ports"] == "[80, 443, 8080, 8443]"
+    assert held["session.conf.spark.executor.cores"] == "8"
+    assert held["caption.captioner.max_new_tokens"] == "128"
+    assert held["lake.namespace"] == "None"
+    limits = set(yaml.safe_load((conf / "base.yml").read_text())["fetch"]["limits"])
+    assert {key.removeprefix("fetch.limits.") for key in held if key.startswith("fetch.limits.")} == limits
+
+
+def test_a_run_records_no_secret_and_all_the_rest(conf):
+    mine = write(
+        conf / "mine.yml",
+        """
+session:
+  conf:
+    spark.hadoop.fs.s3a.access.key: canary
+    spark.hadoop.fs.s3a.secret.key: canary
+    spark.hadoop.fs.s3a.session.token: canary
+    spark.hadoop.fs.azure.account.key.lake.dfs.core.windows.net: canary
+    spark.hadoop.javax.jdo.option.ConnectionPassword: canary
+tracking:
+  uri: https://user:canary@mlflow.example.org/api
+""",
+    )
+    settings = load(conf / "base.yml", mine)
+    recorded = public_params(settings)
+    assert "canary" not in str(recorded)
+    unrecorded = flat(settings).keys() - recorded.keys()
+    assert all(key.startswith("session.conf.spark.hadoop.") for key in unrecorded)
+    assert len(unrecorded) == 5
+    assert recorded["caption.captioner.max_new_tokens"] == "128"
+    assert recorded["tracking.uri"] == "https://…@mlflow.example.org/api"
