@@ -1,0 +1,166 @@
+"""urls → bytes or a reason, as they finish"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from recap_spark.statuses import PASSING_FAILURES, FetchStatus
+from recap_spark.workers.client import Body, Client, Errand, open_client
+from recap_spark.workers.faults import FetchError
+from recap_spark.workers.limits import FetchLimits
+
+T = TypeVar("T")
+
+# A host that is down stays so for longer than a url's deadline: that waits for another run of the stage.
+_WORTH_A_RETRY_NOW = PASSING_FAILURES - {FetchStatus.HOST_DOWN}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    uid: str
+    url: str | None
+    sha256: str | None  # of the raw bytes, as the metadata promises; None if it promises nothing
+    attempts: int  # made by earlier runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    uid: str
+    status: FetchStatus
+    detail: str | None
+    body: bytes | None  # None unless the status is ok
+    sha256: str | None  # None if no body was read to its end
+    sha256_matches: bool | None  # None if there are not two to compare
+    attempts: int  # over all runs; a url that was refused without being tried adds none
+    fetched_at: datetime
+
+
+def download_all(requests: Iterable[Request], *, settings: FetchLimits) -> Iterator[Download]:
+    """Yield one download per request, in the order they finish.
+
+    Requests are drawn only as fast as downloads are taken: at most `lookahead` are under way or waiting to be
+    taken, and their bodies hold at most `bytes_in_flight`, exceeded by one body at most.
+    """
+    finished: SimpleQueue[Future[_Finished]] = SimpleQueue()
+    under_way = 0
+    with _network(settings) as network:
+        for request in requests:
+            network.start(_finish(request, network.client, settings)).add_done_callback(finished.put)
+            under_way += 1
+            while under_way >= settings.lookahead or not finished.empty():
+                yield from network.take(finished.get())
+                under_way -= 1
+        for _ in range(under_way):
+            yield from network.take(finished.get())
+
+
+@dataclass(frozen=True)
+class _Finished:
+    download: Download
+    holder: object  # of the body's bytes in the budget
+
+
+@dataclass(frozen=True)
+class _Network:
+    """An event loop in a thread of its own, so that the network goes on while the caller decodes pictures."""
+
+    loop: asyncio.AbstractEventLoop
+    client: Client
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def take(self, future: Future[_Finished]) -> Iterator[Download]:
+        """Hand over one download; its bytes leave the budget when the caller asks for the next."""
+        finished = future.result()
+        yield finished.download
+        self.loop.call_soon_threadsafe(self.client.budget.give_back, finished.holder)
+
+
+@contextmanager
+def _network(limits: FetchLimits) -> Iterator[_Network]:
+    loop = asyncio.new_event_loop()
+    resolvers = ThreadPoolExecutor(max_workers=limits.dns_threads, thread_name_prefix="dns")
+    loop.set_default_executor(resolvers)
+    thread = threading.Thread(target=loop.run_forever, name="fetch", daemon=True)
+    thread.start()
+    open_things = AsyncExitStack()
+    try:
+        opening = asyncio.run_coroutine_threadsafe(open_things.enter_async_context(open_client(limits)), loop)
+        yield _Network(loop=loop, client=opening.result())
+    finally:
+        asyncio.run_coroutine_threadsafe(_wind_down(open_things), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        # getaddrinfo cannot be interrupted: a stuck one ends by itself, and nobody waits for it.
+        resolvers.shutdown(wait=False, cancel_futures=True)
+
+
+async def _wind_down(open_things: AsyncExitStack) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await open_things.aclose()
+
+
+async def _finish(request: Request, client: Client, limits: FetchLimits) -> _Finished:
+    errand = Errand(clock=asyncio.timeout(limits.deadline_s))
+    body: Body | None = None
+    status: FetchStatus
+    detail: str | None
+    try:
+        async with errand.clock:
+            body = await _persistently(request.url, client=client, errand=errand, limits=limits)
+        status, detail = FetchStatus.OK, None
+    except TimeoutError:
+        status, detail = FetchStatus.TIMEOUT, f"not complete in {limits.deadline_s:g} s"
+    except FetchError as error:
+        status, detail = error.status, error.detail
+    matches = None if body is None or request.sha256 is None else body.sha256 == request.sha256.lower()
+    download = Download(
+        uid=request.uid,
+        status=status,
+        detail=detail,
+        body=body.content if body is not None and status is FetchStatus.OK else None,
+        sha256=None if body is None else body.sha256,
+        sha256_matches=matches,
+        attempts=request.attempts + errand.attempts,
+        fetched_at=datetime.now(UTC),
+    )
+    return _Finished(download, holder=errand)
+
+
+async def _persistently(url: str | None, *, client: Client, errand: Errand, limits: FetchLimits) -> Body:
+    """Try again after failures that may pass, for as long as the deadline leaves room for the pause."""
+    pause_s = limits.backoff_s
+    earlier: FetchError | None = None
+    while True:
+        try:
+            return await client.attempt(url, errand=errand)
+        except FetchError as error:
+            if earlier is not None and error.status is FetchStatus.HOST_DOWN:
+                raise earlier from error  # what this url saw says more than what its neighbours saw
+            wait_s = max(pause_s * random.uniform(0.5, 1.5), error.retry_after_s or 0.0)
+            hopeless = error.lasting or error.status not in _WORTH_A_RETRY_NOW
+            if hopeless or errand.attempts >= limits.attempts or wait_s >= _left_s(errand):
+                raise
+            earlier = error
+        await asyncio.sleep(wait_s)
+        pause_s *= 2
+
+
+def _left_s(errand: Errand) -> float:
+    deadline = errand.clock.when()
+    assert deadline is not None
+    return deadline - asyncio.get_running_loop().time()

@@ -1,0 +1,135 @@
+"""One process's manners: how often, and whether at all, a host may be called now"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.faults import FetchError
+from recap_spark.workers.limits import FetchLimits
+
+# Signs of a dead host. A refusal, even a 500, is a sign of life.
+_SIGNS_OF_DEATH = frozenset({FetchStatus.DNS, FetchStatus.CONNECT})
+
+
+@asynccontextmanager
+async def off_the_clock(clock: asyncio.Timeout) -> AsyncIterator[None]:
+    """Stop a url's deadline while it waits for our own queues, which are not the host's fault."""
+    loop = asyncio.get_running_loop()
+    deadline = clock.when()
+    assert deadline is not None
+    left = deadline - loop.time()
+    clock.reschedule(None)
+    try:
+        yield
+    finally:
+        clock.reschedule(loop.time() + left)
+
+
+@dataclass
+class _Host:
+    places: asyncio.Semaphore
+    callers: int = 0
+    next_call: float = 0.0  # by our own delay
+    open_again: float = 0.0  # by the host's Retry-After
+    failures: int = 0  # in a row
+    down_until: float = 0.0
+
+
+class Hosts:
+    """What this process knows of each host, and the places it may hold there."""
+
+    def __init__(self, limits: FetchLimits) -> None:
+        self._limits = limits
+        self._hosts: OrderedDict[str, _Host] = OrderedDict()
+        self._connections = asyncio.Semaphore(limits.connections)
+
+    @asynccontextmanager
+    async def call(self, name: str, *, clock: asyncio.Timeout) -> AsyncIterator[None]:
+        """Hold one of a host's places for one request, as soon as manners allow."""
+        host = self._host(name)
+        host.callers += 1
+        try:
+            async with AsyncExitStack() as held:
+                async with off_the_clock(clock):
+                    await held.enter_async_context(host.places)
+                _refuse_if_down(host)
+                await _wait_as_told(host, clock=clock)
+                async with off_the_clock(clock):
+                    await self._keep_the_delay(host)
+                    await held.enter_async_context(self._connections)
+                with self._verdict(host):
+                    yield
+        finally:
+            host.callers -= 1
+            self._forget_one()
+
+    def _host(self, name: str) -> _Host:
+        host = self._hosts.get(name)
+        if host is None:
+            host = self._hosts[name] = _Host(asyncio.Semaphore(self._limits.connections_per_host))
+        self._hosts.move_to_end(name)
+        return host
+
+    def _forget_one(self) -> None:
+        # One call remembers one host at most, so one forgotten after each is enough.
+        if len(self._hosts) > self._limits.hosts_remembered:
+            idle = next((name for name, host in self._hosts.items() if not host.callers), None)
+            if idle is not None:
+                del self._hosts[idle]
+
+    async def _keep_the_delay(self, host: _Host) -> None:
+        now = asyncio.get_running_loop().time()
+        start = max(now, host.next_call)
+        host.next_call = start + self._limits.host_delay_s
+        if start > now:
+            await asyncio.sleep(start - now)
+
+    @contextmanager
+    def _verdict(self, host: _Host) -> Iterator[None]:
+        now = asyncio.get_running_loop().time
+        if host.failures >= self._limits.dead_after_failures:  # the one that tries again; the others stay out
+            host.down_until = now() + self._limits.dead_for_s
+        try:
+            yield
+        except asyncio.CancelledError:  # the url's deadline passed
+            self._count_failure(host, now())
+            raise
+        except FetchError as error:
+            if error.status in _SIGNS_OF_DEATH:
+                self._count_failure(host, now())
+            else:
+                host.failures = 0
+            if error.retry_after_s is not None:
+                host.open_again = now() + error.retry_after_s
+            raise
+        host.failures = 0
+
+    def _count_failure(self, host: _Host, now: float) -> None:
+        host.failures += 1
+        if host.failures >= self._limits.dead_after_failures:
+            host.down_until = now + self._limits.dead_for_s
+
+
+def _refuse_if_down(host: _Host) -> None:
+    left_s = host.down_until - asyncio.get_running_loop().time()
+    if host.failures and left_s > 0:
+        raise FetchError(FetchStatus.HOST_DOWN, f"not tried: {host.failures} failures in a row")
+
+
+async def _wait_as_told(host: _Host, *, clock: asyncio.Timeout) -> None:
+    """Honour a host's Retry-After, on the url's clock: else one host could hold all of our places."""
+    now = asyncio.get_running_loop().time()
+    deadline = clock.when()
+    assert deadline is not None
+    if host.open_again >= deadline:
+        wait_s = host.open_again - now
+        raise FetchError(
+            FetchStatus.THROTTLED, f"not tried: host asks to wait {wait_s:.0f} s", retry_after_s=wait_s
+        )
+    if host.open_again > now:
+        await asyncio.sleep(host.open_again - now)

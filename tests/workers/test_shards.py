@@ -1,0 +1,66 @@
+"""Shards are whole or not there, and the same rows make the same bytes."""
+
+import io
+import tarfile
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.shards import ShardFormat, write_shards
+
+
+def encoded(kind: str) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(out, kind)
+    return out.getvalue()
+
+
+def row(number: int, *, shard: int = 0, kind: str = "JPEG", source: str = "original") -> dict[str, object]:
+    uid = f"{number:032x}"
+    texts = {"url": f"http://x/{number}", "org_caption": "alt", "re_caption": None, "sha256": "0" * 64}
+    picture = {"bytes": encoded(kind), "format": kind.lower()}
+    return {"uid": uid, "shard": shard, "caption": "alt", "source": source} | texts | picture
+
+
+@pytest.fixture
+def shards(tmp_path):
+    formats = ("webdataset", "parquet")
+    return ShardFormat(folder=str(tmp_path), formats=formats, jpeg_quality=95, largest_pixels=1_000)
+
+
+def written(rows, shards):
+    return [r for b in write_shards([pa.RecordBatch.from_pylist(rows)], shards=shards) for r in b.to_pylist()]
+
+
+def test_every_shard_of_a_partition_is_written_in_every_format(tmp_path, shards):
+    answers = written([row(1), row(2, source="fallback"), row(3, shard=4)], shards)
+    assert {(a["name"], a["rows"], a["original"], a["fallback"]) for a in answers} == {
+        ("webdataset/00000000.tar", 2, 1, 1),
+        ("parquet/00000000.parquet", 2, 1, 1),
+        ("webdataset/00000004.tar", 1, 1, 0),
+        ("parquet/00000004.parquet", 1, 1, 0),
+    }
+
+
+def test_the_same_rows_make_the_same_bytes(tmp_path, shards):
+    written([row(1), row(2)], shards)
+    first = (tmp_path / "webdataset/00000000.tar").read_bytes()
+    written([row(1), row(2)], shards)
+    assert (tmp_path / "webdataset/00000000.tar").read_bytes() == first
+
+
+def test_a_jpeg_goes_out_as_it_came_and_others_become_jpegs(tmp_path, shards):
+    written([row(1), row(2, kind="PNG")], shards)
+    with tarfile.open(tmp_path / "webdataset/00000000.tar") as tar:
+        pictures = [tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")]
+    assert pictures[0] == encoded("JPEG")
+    assert Image.open(io.BytesIO(pictures[1])).format == "JPEG"
+
+
+def test_a_writer_that_dies_in_the_middle_leaves_no_shard_under_its_name(tmp_path, shards):
+    with pytest.raises(PictureError):
+        written([row(1), row(2) | {"bytes": b"broken", "format": "png"}], shards)
+    assert not list(tmp_path.glob("*/*.tar"))
+    assert not list(tmp_path.glob("*/*.parquet"))
