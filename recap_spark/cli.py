@@ -1,0 +1,123 @@
+"""`recap-spark <stage|all|demo|doctor|sql|compact>`: the command line
+
+Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pyspark.errors import PySparkException
+from rich.console import Console
+
+from recap_spark.errors import InputError, RecapError
+from recap_spark.lake import Lake
+from recap_spark.pipeline import STAGES, named, run_all, run_stage
+from recap_spark.progress import Progress
+from recap_spark.session import Platform, platform, start
+from recap_spark.settings import Settings, load
+from recap_spark.tables import ALL
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+_LAPTOP = [Path("conf/base.yml"), Path("conf/laptop.yml")]
+
+Conf = Annotated[
+    list[Path],
+    typer.Option("--conf", help="Settings files, later ones over earlier ones.", envvar="RECAP_CONF"),
+]
+
+
+@contextmanager
+def _opened(conf: list[Path]) -> Iterator[tuple[Lake, Settings, Progress]]:
+    """The lake that the settings name. An error raised on purpose ends the command with its message alone."""
+    console = Console(stderr=True)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for noisy in ("py4j", "alembic", "mlflow", "httpx", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    with _said_plainly():
+        settings = load(*conf)
+        spark = start(settings.session, settings.lake)
+        try:
+            yield Lake(spark, settings.lake), settings, Progress(console)
+        finally:
+            if platform() is Platform.LAPTOP:
+                spark.stop()
+
+
+@contextmanager
+def _said_plainly() -> Iterator[None]:
+    try:
+        yield
+    except RecapError as error:
+        typer.echo(f"{type(error).__name__}: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def _add_stage_command(name: str, summary: str) -> None:
+    def command(conf: Conf = _LAPTOP) -> None:
+        with _opened(conf) as (lake, settings, progress):
+            run_stage(named(name), lake, settings, progress)
+
+    app.command(name, help=summary)(command)
+
+
+for _stage in STAGES:
+    _add_stage_command(_stage.name, (sys.modules[_stage.run.__module__].__doc__ or "").strip())
+
+
+@app.command("all")
+def all_stages(conf: Conf = _LAPTOP) -> None:
+    """Every stage in order: what is done already is not done again."""
+    with _opened(conf) as (lake, settings, progress):
+        run_all(lake, settings, progress)
+
+
+@app.command()
+def compact(conf: Conf = _LAPTOP) -> None:
+    """Rewrite every table's small files into large ones, clustered by key."""
+    with _opened(conf) as (lake, _, _):
+        for table in ALL:
+            if lake.holds(table):
+                lake.compact(table)
+
+
+@app.command()
+def demo(conf: Conf = [*_LAPTOP, Path("conf/demo.yml")]) -> None:  # noqa: B006  typer reads it and changes nothing
+    """The whole path on the miniature web, with a summary at the end."""
+    from recap_spark.demo import run_demo
+
+    with _opened(conf) as (lake, settings, progress):
+        run_demo(lake, settings, progress)
+
+
+@app.command()
+def doctor(conf: Conf = _LAPTOP) -> None:
+    """Check Java, Spark, Delta, Arrow, GPUs, settings and write access, and say what to change."""
+    from recap_spark.doctor import examine_machine
+
+    with _said_plainly():
+        if not examine_machine(load(*conf), Console()):
+            raise typer.Exit(1)
+
+
+@app.command()
+def sql(query: str, conf: Conf = _LAPTOP) -> None:
+    """Run one query over the lake's tables, views and functions, and print its rows."""
+    with _opened(conf) as (lake, settings, _):
+        if settings.lake.namespace:
+            lake.spark.sql(f"USE {settings.lake.namespace}")
+        try:
+            lake.spark.sql(query).show(1000, truncate=False)
+        except PySparkException as error:
+            raise InputError(f"sql: {error}") from error
+
+
+if __name__ == "__main__":
+    app()

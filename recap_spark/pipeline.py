@@ -1,0 +1,82 @@
+"""The stages, in order, as one tuple; run one, or all"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pyspark.sql import functions as F
+
+from recap_spark.errors import SettingsError
+from recap_spark.lake import Lake
+from recap_spark.progress import Progress
+from recap_spark.settings import Settings
+from recap_spark.stages import caption, export, fetch, ingest, mix, score
+from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
+from recap_spark.tracking import stage_run
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the path."""
+
+    name: str
+    run: Callable[[Lake, Settings, Progress], int | Mapping[str, int]]
+    reads: tuple[Table, ...]
+    writes: tuple[Table, ...]
+    counted: Table | None = None  # the table whose rows by status say how the stage ended
+
+
+STAGES = (
+    Stage("ingest", ingest.run, reads=(), writes=(SAMPLES, REJECTS)),
+    Stage("fetch", fetch.run, reads=(SAMPLES,), writes=(IMAGES,), counted=IMAGES),
+    Stage("caption", caption.run, reads=(IMAGES,), writes=(CAPTIONS, CAPTIONERS), counted=CAPTIONS),
+    Stage("score", score.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=(SCORES,), counted=SCORES),
+    Stage("mix", mix.run, reads=(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS), writes=()),
+    Stage("export", export.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=()),
+)
+
+
+def named(name: str) -> Stage:
+    """The stage of that name. Raises SettingsError naming those that there are."""
+    for stage in STAGES:
+        if stage.name == name:
+            return stage
+    raise SettingsError(f"want a stage of {', '.join(stage.name for stage in STAGES)}, found {name!r}")
+
+
+def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) -> dict[str, int]:
+    """Run one stage inside its MLflow run. Returns rows by what became of them in this run or, where the
+    stage keeps a
+    status for every row, by status in its table."""
+    started = time.monotonic()
+    with stage_run(lake, settings, stage.name, reads=stage.reads, writes=stage.writes) as recorder:
+        ended = stage.run(lake, settings, progress)
+        counts = dict(ended) if isinstance(ended, Mapping) else {"done": ended}
+        recorder.count("rows", counts)
+        seconds = time.monotonic() - started
+        recorder.metrics["rows_per_s"] = sum(counts.values()) / seconds
+        if stage.counted:
+            counts = _statuses(lake, stage.counted)
+            recorder.count("table", counts)
+    log.info(
+        "%s: %s in %.1f s",
+        stage.name,
+        ", ".join(f"{name} {count}" for name, count in counts.items()),
+        seconds,
+    )
+    return counts
+
+
+def run_all(lake: Lake, settings: Settings, progress: Progress) -> dict[str, dict[str, int]]:
+    """Every stage in order. Returns the counts of each."""
+    return {stage.name: run_stage(stage, lake, settings, progress) for stage in STAGES}
+
+
+def _statuses(lake: Lake, table: Table) -> dict[str, int]:
+    rows = lake.read(table).groupBy("status").count().orderBy(F.col("count").desc()).collect()
+    return {row["status"]: row["count"] for row in rows}

@@ -1,0 +1,68 @@
+"""images → captions"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from recap_spark.device import task_device, task_profile
+from recap_spark.lake import Lake
+from recap_spark.progress import Progress
+from recap_spark.settings import CaptionSettings, Settings
+from recap_spark.stages.units import Job, run_units
+from recap_spark.statuses import FetchStatus
+from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
+from recap_spark.workers.captioner import CaptionerSpec, answer_captions, describe_captioner, prepare_image
+from recap_spark.workers.partition import run_partition
+
+
+def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
+    """The captioner that conf names, as workers load it."""
+    return CaptionerSpec(
+        **settings.captioner.model_dump(),
+        batch_size=settings.batch_size,
+        decode_threads=settings.decode_threads,
+        engine_threads=settings.engine_threads,
+        largest_pixels=settings.largest_pixels,
+    )
+
+
+def caption_images(images: DataFrame, *, captioner: CaptionerSpec, key: str, device: str) -> DataFrame:
+    """Describe every image of `uid, bytes`; one that does not decode gets a row that says so."""
+    runner = partial(
+        run_partition,
+        spec=captioner,
+        device=partial(task_device, device),
+        prepare=prepare_image,
+        answer=partial(answer_captions, key=key),
+    )
+    profile = task_profile(images.sparkSession, device)
+    return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> int:
+    """Caption what this captioner has not captioned yet. Returns the rows done."""
+    lake.create(CAPTIONS, CAPTIONERS)
+    captioner = captioner_spec(settings.caption)
+    made_by = describe_captioner(captioner)
+    key = str(made_by["captioner"])
+    lake.upsert(CAPTIONERS, lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields)))
+
+    def work(rows: DataFrame, _: Column) -> DataFrame:
+        return caption_images(rows, captioner=captioner, key=key, device=settings.caption.device)
+
+    version = lake.version(IMAGES)
+    fetched = F.col("status") == str(FetchStatus.OK)
+    job = Job(
+        stage="caption",
+        target=CAPTIONS,
+        asked=lambda: lake.read_at(IMAGES, version).where(fetched).select("uid", "bytes"),
+        answered=lambda: lake.read(CAPTIONS).where(F.col("captioner") == key).select("uid"),
+        work=work,
+        fingerprint=f"{lake.identity(IMAGES)}/{key}",
+        version=version,
+    )
+    return run_units(lake, job, settings=settings.caption.work, progress=progress)

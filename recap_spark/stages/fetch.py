@@ -1,0 +1,53 @@
+"""samples → images"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame
+
+from recap_spark.lake import Lake
+from recap_spark.progress import Progress
+from recap_spark.settings import Settings
+from recap_spark.stages.units import Job, run_units
+from recap_spark.tables import IMAGES, SAMPLES
+from recap_spark.workers.fetcher import fetch_rows
+from recap_spark.workers.limits import FetchLimits
+
+
+def fetch_images(samples: DataFrame, *, limits: FetchLimits) -> DataFrame:
+    """Ask every sample's url for its image; every sample gets one row, with bytes or with the reason why
+    not.
+    """
+    runner = partial(_fetch_partition, limits=limits)
+    return (
+        samples.select("uid", "url", "sha256").mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
+    )
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> int:
+    """Fetch what was never tried. Returns the rows done."""
+    lake.create(IMAGES)
+
+    def work(rows: DataFrame, _: Column) -> DataFrame:
+        return fetch_images(rows, limits=settings.fetch.limits)
+
+    version = lake.version(SAMPLES)
+    job = Job(
+        stage="fetch",
+        target=IMAGES,
+        asked=lambda: lake.read_at(SAMPLES, version).select("uid", "url", "sha256"),
+        answered=lambda: lake.read(IMAGES).select("uid"),
+        work=work,
+        fingerprint=lake.identity(SAMPLES),
+        version=version,
+    )
+    return run_units(lake, job, settings=settings.fetch.work, progress=progress)
+
+
+def _fetch_partition(batches: Iterable[pa.RecordBatch], *, limits: FetchLimits) -> Iterator[pa.RecordBatch]:
+    # Spark matches Arrow's columns with the declared schema by place, not by name.
+    for batch in fetch_rows(batches, settings=limits):
+        yield batch.select(IMAGES.schema.names)

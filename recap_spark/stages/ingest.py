@@ -1,0 +1,182 @@
+"""metadata files → samples + rejects (+ captions, scores and ratings, where the files are a published
+recaptioning)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recap_spark.errors import AccountingError
+from recap_spark.lake import Lake, Transaction
+from recap_spark.progress import Progress
+from recap_spark.settings import IngestSettings, Settings
+from recap_spark.stages.checks import reject_reason, repaired_caption
+from recap_spark.stages.contest import Outcome, settle, special_hashes, uid_hash
+from recap_spark.stages.metadata import (
+    DATACOMP,
+    RECAP,
+    Survey,
+    count_rows,
+    list_files,
+    read_rows,
+    survey_files,
+)
+from recap_spark.stages.published import add_published, identify
+from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
+
+_BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
+
+
+def checked_rows(rows: DataFrame, *, longest_text: int, caption_cap: int) -> DataFrame:
+    """Metadata rows in the shape of samples, with `reason` (null for a good row) and `raw`."""
+    as_published = [name for name in SAMPLES.schema.names if name not in {"org_caption", "url"}]
+    return rows.select(
+        *as_published,
+        F.trim("url").alias("url"),
+        repaired_caption(F.col("text"), cap=caption_cap).alias("org_caption"),
+        reject_reason(longest_text=longest_text).alias("reason"),
+        "raw",
+    )
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
+    """Ingest what is not there yet. Returns the rows by what became of them.
+
+    Raises AccountingError when the rows of the files and the rows answered for differ.
+    """
+    lake.create(SAMPLES, REJECTS)
+    files = list_files(lake.spark, settings.ingest.source)
+    step = settings.ingest.files_per_commit
+    counts: Counter[str] = Counter()
+    with progress.stage("ingest", rows=len(files)) as advance:
+        for first in range(0, len(files), step):
+            some = files[first : first + step]
+            counts += _ingest_files(lake, settings.ingest, some)
+            advance(len(some), note=f"files {first} to {first + len(some) - 1}")
+    return counts
+
+
+def _ingest_files(lake: Lake, settings: IngestSettings, files: list[str]) -> Counter[str]:
+    layout = DATACOMP if settings.layout == "datacomp" else RECAP
+    survey = survey_files(lake.spark, files, layout)
+    if survey.refused:
+        lake.upsert(REJECTS, _refused_files(lake, survey))
+    if not survey.readable:
+        return _by_file(survey)
+    rows = read_rows(lake.spark, survey, layout)
+    if settings.layout == "recap":
+        counts = _ingest_published(lake, settings, rows)
+    else:
+        checked = checked_rows(rows, longest_text=settings.longest_text, caption_cap=settings.caption_cap)
+        counts = _ingest_rows(lake, checked, rivals=lake.read(SAMPLES))
+    found = count_rows(lake.spark, survey)
+    answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
+    if found != answered:
+        raise AccountingError(
+            f"ingest: {found} rows in {len(files)} files, {answered} answered for: {dict(counts)}"
+        )
+    return counts + _by_file(survey)
+
+
+def _ingest_published(lake: Lake, settings: IngestSettings, rows: DataFrame) -> Counter[str]:
+    """A published recaptioning adds captions to the samples that are stored, and samples where there are
+    none.
+    """
+    lake.create(CAPTIONS, CAPTIONERS, SCORES, RATINGS)
+    identified = identify(rows, lake.read(SAMPLES)).persist()
+    try:
+        stored = lake.read(SAMPLES).select("uid")
+        held = identified.join(stored, on="uid", how="left_semi").count()
+        fresh = identified.join(stored, on="uid", how="left_anti")
+        checked = checked_rows(
+            fresh, longest_text=settings.longest_text, caption_cap=settings.caption_cap
+        ).persist()
+        counts = _ingest_rows(lake, checked, rivals=lake.read(SAMPLES).limit(0))
+        add_published(lake, identified, settings=settings)
+    finally:
+        identified.unpersist()
+    return counts + Counter({str(Outcome.HELD): held})
+
+
+def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame) -> Counter[str]:
+    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart."""
+    version = lake.version(SAMPLES)
+    # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
+    # must not move.
+    hashes = _hinted(special_hashes(rows, rivals).localCheckpoint())
+    is_special = uid_hash() == F.col("uid_hash")
+    special = rows.join(hashes, is_special, how="left_semi").persist()
+    claims = special.where(F.col("reason").isNull())
+    settled = settle(claims, rivals.join(hashes, is_special, how="left_semi")).localCheckpoint()
+    try:
+        lake.upsert(REJECTS, _rejects(special, claims, settled, rivals))
+        counts = _counts(special, settled)
+        _displace(lake, settled)
+        winners = _of(claims, settled, Outcome.ADDED).select(*SAMPLES.schema.names).hint("rebalance")
+        free = rows.join(hashes, is_special, how="left_anti")
+        samples = free.select(*SAMPLES.schema.names).unionByName(winners)
+        added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
+        if added is None:
+            raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
+    finally:
+        special.unpersist()
+    return counts + Counter({str(Outcome.ADDED): added})
+
+
+def _hinted(hashes: DataFrame) -> DataFrame:
+    """A checkpoint has lost its statistics; without the hint the whole metadata would be shuffled to meet a
+    few hashes.
+    """
+    return F.broadcast(hashes) if hashes.count() <= _BROADCAST_HASHES else hashes
+
+
+def _counts(special: DataFrame, settled: DataFrame) -> Counter[str]:
+    """Rows by what becomes of them, but for the added ones, which Delta counts."""
+    bad = special.where(F.col("reason").isNotNull()).select(F.col("reason").alias("outcome"))
+    ends = bad.union(settled.where(F.col("outcome") != str(Outcome.ADDED)).select("outcome"))
+    return Counter({row["outcome"]: row["count"] for row in ends.groupBy("outcome").count().collect()})
+
+
+def _rejects(special: DataFrame, claims: DataFrame, settled: DataFrame, rivals: DataFrame) -> DataFrame:
+    columns = ("source_row", "reason", "source_file", "raw")
+    bad = special.where(F.col("reason").isNotNull()).select(*columns)
+    losers = _of(claims, settled, Outcome.REPEATED, Outcome.CONFLICTING).withColumn(
+        "reason", F.col("outcome")
+    )
+    displaced = _of(rivals, settled, Outcome.DISPLACED).select(
+        "source_row",
+        F.lit(str(Outcome.CONFLICTING)).alias("reason"),
+        "source_file",
+        F.to_json(F.struct(*SAMPLES.schema.names)).alias("raw"),
+    )
+    return bad.union(losers.select(*columns)).union(displaced)
+
+
+def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
+    """The rows that ended in one of these ways, with their `outcome`."""
+    ended = settled.where(F.col("outcome").isin(*map(str, outcomes))).select(
+        "source_file", "source_row", "outcome"
+    )
+    return rows.join(ended, on=["source_file", "source_row"], how="inner")
+
+
+def _displace(lake: Lake, settled: DataFrame) -> None:
+    """Take out the stored rows that lost, and all that was made from them: it describes another picture."""
+    uids = settled.where(F.col("outcome") == str(Outcome.DISPLACED)).select("uid")
+    if uids.isEmpty():
+        return
+    for table in (RATINGS, SCORES, CAPTIONS, IMAGES, SAMPLES):
+        if lake.holds(table):
+            lake.delete(table, uids)
+
+
+def _refused_files(lake: Lake, survey: Survey) -> DataFrame:
+    rows = [(None, str(reason), file, found) for file, reason, found in survey.refused]
+    return lake.spark.createDataFrame(rows, REJECTS.schema)
+
+
+def _by_file(survey: Survey) -> Counter[str]:
+    return Counter(str(reason) for _, reason, _ in survey.refused)

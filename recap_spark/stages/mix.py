@@ -1,0 +1,134 @@
+"""samples + captions + scores → views: `recap_datacomp` and the table function `mixed_captions(p, seed,
+epoch)`
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recap_spark.draw import draw_sql
+from recap_spark.lake import Lake
+from recap_spark.progress import Progress
+from recap_spark.settings import Settings
+from recap_spark.stages.caption import captioner_spec
+from recap_spark.statuses import CaptionStatus
+from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, RATINGS, SAMPLES, SCORES
+from recap_spark.workers.captioner import describe_captioner
+
+RECAP_DATACOMP = "recap_datacomp"
+MIXED_CAPTIONS = "mixed_captions"
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """One draw: p is the probability of the original caption (Recap-DataComp-1B, section 5)."""
+
+    p: float
+    seed: int
+    epoch: int
+
+
+def mix_captions(pairs: DataFrame, mixture: Mixture) -> DataFrame:
+    """Give each row of `uid, org_caption, re_caption` the caption it is trained on, and say where that is
+    from.
+
+    `source` is original or recaption, or fallback where the drawn one is missing and the other stands in.
+    """
+    chosen, source = _choice_sql(
+        p=str(mixture.p) + "D", seed=str(mixture.seed), epoch=str(mixture.epoch), row=""
+    )
+    return pairs.withColumns({"caption": F.expr(chosen), "source": F.expr(source)})
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> int:
+    """Define the views over the tables as they are; they keep nothing themselves.
+
+    Returns the number of views.
+    """
+    lake.create(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS)
+    captioner = view_captioner(settings)
+    lake.define(view_sql(lake, captioner=captioner, settings=settings), RECAP_DATACOMP)
+    if lake.keeps_functions():
+        lake.define(function_sql(lake, captioner=captioner), MIXED_CAPTIONS)
+    return 2
+
+
+def view_captioner(settings: Settings) -> str:
+    """The key of the captioner whose captions the views show: the view's own, else the one conf captions
+    with.
+    """
+    if settings.export.view.captioner is not None:
+        return settings.export.view.captioner
+    return str(describe_captioner(captioner_spec(settings.caption))["captioner"])
+
+
+def view_sql(lake: Lake, *, captioner: str, settings: Settings) -> str:
+    """`recap_datacomp`: the published dataset's columns and types, of every sample with a recaption."""
+    is_published = captioner == settings.ingest.published_captioner
+    scorer = settings.ingest.published_scorer if is_published else settings.score.scorer.name
+    judge = settings.ingest.published_judge
+    score = "(SELECT uid, CAST(cosine AS DOUBLE) AS value FROM {} WHERE captioner = {} AND scorer = {})"
+    rating = "(SELECT uid, CAST(rating AS BIGINT) AS value FROM {} WHERE captioner = {} AND judge = {})"
+    re_score = score.format(lake.name(SCORES.name), _literal(captioner), _literal(scorer))
+    org_score = score.format(lake.name(SCORES.name), _literal(ORIGINAL), _literal(scorer))
+    re_rating = rating.format(lake.name(RATINGS.name), _literal(captioner), _literal(judge))
+    org_rating = rating.format(lake.name(RATINGS.name), _literal(ORIGINAL), _literal(judge))
+    return f"""
+        SELECT s.url, c.caption AS re_caption, s.org_caption,
+               coalesce(i.sha256, s.sha256) AS sha256, s.uid AS key,
+               rs.value AS re_clip_score, os.value AS org_clip_score,
+               {_words("c.caption")} AS re_length, {_words("s.org_caption")} AS org_length,
+               rr.value AS re_gpt4v_score, orr.value AS org_gpt4v_score
+        FROM {lake.name(SAMPLES.name)} s
+        JOIN {_recaptions(lake, captioner)} c ON s.uid = c.uid
+        LEFT JOIN (SELECT uid, sha256 FROM {lake.name(IMAGES.name)}) i ON s.uid = i.uid
+        LEFT JOIN {re_score} rs ON s.uid = rs.uid LEFT JOIN {org_score} os ON s.uid = os.uid
+        LEFT JOIN {re_rating} rr ON s.uid = rr.uid LEFT JOIN {org_rating} orr ON s.uid = orr.uid"""
+
+
+def function_sql(lake: Lake, *, captioner: str) -> str:
+    """`mixed_captions(p, seed, epoch)`: every sample that has a caption, with the one it is drawn for that
+    epoch.
+    """
+    arguments = {name: f"{MIXED_CAPTIONS}.{name}" for name in ("p", "seed", "epoch")}
+    caption, source = _choice_sql(**arguments, row="m.")
+    names = ("uid", "url", "caption", "source", "org_caption", "re_caption")
+    returned = ", ".join(f"{name} STRING" for name in names)
+    return f"""
+        (p DOUBLE COMMENT 'probability of the original caption, 0 to 1', seed BIGINT, epoch BIGINT)
+        RETURNS TABLE ({returned})
+        COMMENT 'One caption a sample, drawn anew each epoch: original with probability p, else the recaption'
+        RETURN SELECT m.uid, m.url, {caption}, {source}, m.org_caption, m.re_caption
+        FROM (SELECT s.uid, s.url, s.org_caption, c.caption AS re_caption
+              FROM {lake.name(SAMPLES.name)} s LEFT JOIN {_recaptions(lake, captioner)} c ON s.uid = c.uid
+              WHERE s.org_caption IS NOT NULL OR c.caption IS NOT NULL) m"""
+
+
+def _choice_sql(*, p: str, seed: str, epoch: str, row: str) -> tuple[str, str]:
+    drawn = draw_sql(f"{row}uid", seed=seed, epoch=epoch)
+    original, recaption = f"{row}org_caption", f"{row}re_caption"
+    preferred = f"CASE WHEN {drawn} < {p} THEN {original} ELSE {recaption} END"
+    caption = f"coalesce({preferred}, {original}, {recaption})"
+    missing = f"({drawn} < {p} AND {original} IS NULL) OR ({drawn} >= {p} AND {recaption} IS NULL)"
+    source = f"CASE WHEN {missing} THEN 'fallback' WHEN {drawn} < {p} THEN 'original' ELSE 'recaption' END"
+    return caption, source
+
+
+def _recaptions(lake: Lake, captioner: str) -> str:
+    ok = f"captioner = {_literal(captioner)} AND status = {_literal(str(CaptionStatus.OK))}"
+    return f"(SELECT uid, caption FROM {lake.name(CAPTIONS.name)} WHERE {ok})"
+
+
+def _words(text: str) -> str:
+    """Length in words, the unit in which the published means are 10.22 and 49.43 (Recap-DataComp-1B, section
+    4).
+    """
+    return f"CAST(size(split(trim({text}), '\\\\s+')) AS BIGINT)"
+
+
+def _literal(value: str) -> str:
+    """A string in SQL. A view keeps its text, so nothing can be bound to it later."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

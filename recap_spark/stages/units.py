@@ -1,0 +1,118 @@
+"""A stage's work, cut into units by uid: a unit commits once, and a rerun does only what is missing.
+
+A unit is a range of the uid's first four digits. uids are hashes, so ranges are as even as buckets of another
+hash, and Delta prunes a range by the minima and maxima it keeps, where a bucket would read the whole table
+for every unit.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recap_spark.errors import AccountingError
+from recap_spark.lake import Lake, Transaction
+from recap_spark.progress import Progress
+from recap_spark.settings import UnitSettings
+from recap_spark.tables import Table
+
+log = logging.getLogger(__name__)
+
+_PREFIXES = 16**4
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage has to answer, what it has answered, and how one unit of the rest is done.
+
+    The frames are asked for again after the last unit: then nothing may be left.
+    """
+
+    stage: str
+    target: Table
+    asked: Callable[[], DataFrame]  # one row per answer wanted
+    answered: Callable[[], DataFrame]  # the key of every answer that is there
+    work: Callable[
+        [DataFrame, Column], DataFrame
+    ]  # rows to do, and the unit's range of uid → rows of the target
+    fingerprint: str  # of all that makes this work this work: the same job run again has the same
+    version: int  # of the input; grows when there is more to do
+
+
+def unit_of(units: int) -> Column:
+    """The unit that a uid belongs to, from 0."""
+    prefix = F.conv(F.substring("uid", 1, 4), 16, 10).cast("bigint")
+    return F.floor(prefix * F.lit(units) / F.lit(_PREFIXES)).cast("int")
+
+
+def in_unit(unit: int, units: int) -> Column:
+    """The same as a range of uid, which Delta's file statistics can prune."""
+    first, after = (-(-edge * _PREFIXES // units) for edge in (unit, unit + 1))
+    lower = F.col("uid") >= f"{first:04x}"
+    return lower if after == _PREFIXES else lower & (F.col("uid") < f"{after:04x}")
+
+
+def run_units(lake: Lake, job: Job, *, settings: UnitSettings, progress: Progress) -> int:
+    """Do what is missing, several units at a time so that the next one fills the last one's idle slots.
+
+    Returns the rows done. Raises AccountingError when rows are left that no unit answered.
+    """
+    pending = _pending(job, settings)
+    rows = sum(pending.values())
+    if not rows:
+        return 0
+    with progress.stage(job.stage, rows=rows) as advance:
+        for unit in _run_all(lake, job, pending, settings):
+            advance(pending[unit], note=f"unit {unit} of {settings.units}")
+    # Rows that were deleted since are missing again, but their units' transactions are spent.
+    if missing := _pending(job, settings):
+        again = replace(job, fingerprint=f"{job.fingerprint}/again-{lake.version(job.target)}")
+        list(_run_all(lake, again, missing, settings))
+        missing = _pending(job, settings)
+    if missing:
+        left = sum(missing.values())
+        raise AccountingError(
+            f"{job.stage}: {rows} rows to do, {left} of them have no row in {job.target.name}"
+        )
+    return rows
+
+
+def _pending(job: Job, settings: UnitSettings) -> dict[int, int]:
+    """Rows to do of every unit that has any."""
+    answered = job.answered()
+    left = job.asked().join(answered, on=answered.columns, how="left_anti")
+    by_unit = left.groupBy(unit_of(settings.units).alias("unit")).count()
+    return {row["unit"]: row["count"] for row in by_unit.collect()}
+
+
+def _run_all(lake: Lake, job: Job, pending: Iterable[int], settings: UnitSettings) -> Iterator[int]:
+    """Run these units; yields each as it ends. The first that fails calls off those not yet begun."""
+    with ThreadPoolExecutor(settings.in_flight) as pool:
+        running = {pool.submit(_run_unit, lake, job, unit, settings): unit for unit in sorted(pending)}
+        try:
+            for future in as_completed(running):
+                future.result()
+                yield running[future]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_unit(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> None:
+    within = in_unit(unit, settings.units)
+    # Cut off from the target: Delta would take a write that reads its own table for one that another unit's
+    # can break.
+    answered = job.answered().where(within).localCheckpoint()
+    # A unit's keys are some megabytes, its images gigabytes: the keys travel.
+    rows = job.asked().where(within).join(F.broadcast(answered), on=answered.columns, how="left_anti")
+    if settings.tasks_per_unit:
+        rows = rows.repartition(settings.tasks_per_unit)
+    application = f"{job.stage}/{job.fingerprint}/{unit}-of-{settings.units}"
+    transaction = Transaction(application, job.version)
+    if lake.append(job.target, job.work(rows, within), transaction=transaction) is None:
+        log.warning("%s: unit %d was committed by another job", job.stage, unit)

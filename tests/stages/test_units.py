@@ -1,0 +1,93 @@
+"""A stage's work is cut so that every uid is in one unit, and no unit's rows are lost or done twice."""
+
+import hashlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pyspark.sql import functions as F
+from rich.console import Console
+
+from recap_spark.errors import AccountingError
+from recap_spark.lake import Lake
+from recap_spark.progress import Progress
+from recap_spark.settings import UnitSettings
+from recap_spark.stages.units import Job, in_unit, run_units, unit_of
+from recap_spark.tables import RATINGS
+
+pytestmark = pytest.mark.spark
+
+UIDS = [hashlib.md5(str(number).encode()).hexdigest() for number in range(40)]
+QUIET = Progress(Console(quiet=True))
+
+
+def test_every_uid_is_in_one_unit_and_the_ranges_agree_with_the_numbers(spark):
+    """Over all first four digits, with the least and the greatest rest."""
+    prefix = F.lpad(F.lower(F.hex("id")), 4, "0")
+    ends = F.explode(F.array(*(F.concat(prefix, F.lit(digit * 28)) for digit in "0f")))
+    uids = spark.range(16**4).select(ends.alias("uid"))
+    checks = {}
+    for units in (1, 2, 3, 7, 4096, 65535, 65536):
+        unit = unit_of(units)
+        checks[f"distinct {units}"] = F.count_distinct(unit)
+        checks[f"last {units}"] = F.max(unit) + 1
+        for one in {0, 1 % units, units // 2, units - 1}:
+            disagrees = in_unit(one, units) != (unit == one)
+            checks[f"{units} {one} disagrees"] = F.count_if(disagrees) + units
+    (found,) = uids.agg(*(check.alias(name) for name, check in checks.items())).collect()
+    wrong = {
+        name: value for name, value in found.asDict().items() if value != int(name.split()[name[0] > "9"])
+    }
+    assert wrong == {}
+
+
+def rating_job(lake: Lake, *, judge: str, version: int, loses: str | None = None, meet=lambda: None) -> Job:
+    """Give every uid a rating that bears the judge's name."""
+
+    def work(rows, _):
+        meet()
+        judged = rows.where(F.col("uid") != (loses or "")).withColumn("judge", F.lit(judge))
+        return judged.selectExpr("uid", "'x' AS captioner", "judge", "5 AS rating", "'' AS reason")
+
+    return Job(
+        stage="rate",
+        target=RATINGS,
+        asked=lambda: lake.spark.createDataFrame([(uid,) for uid in UIDS], "uid string"),
+        answered=lambda: lake.read(RATINGS).select("uid"),
+        work=work,
+        fingerprint="f",
+        version=version,
+    )
+
+
+def judged(lake: Lake) -> list[tuple[str, str]]:
+    return [(row["uid"], row["judge"]) for row in lake.read(RATINGS).orderBy("uid", "judge").collect()]
+
+
+def test_a_lost_row_fails_the_stage_with_the_counts_and_a_rerun_does_only_what_is_missing(lake):
+    lake.create(RATINGS)
+    settings = UnitSettings(units=3, in_flight=2, tasks_per_unit=1)
+    lossy = rating_job(lake, judge="first", version=1, loses=UIDS[7])
+    with pytest.raises(AccountingError, match=r"^rate: 40 rows to do, 1 of them have no row in ratings$"):
+        run_units(lake, lossy, settings=settings, progress=QUIET)
+    assert len(judged(lake)) == 39
+
+    again = rating_job(lake, judge="second", version=2)
+    assert run_units(lake, again, settings=settings, progress=QUIET) == 1
+    assert judged(lake) == sorted((uid, "second" if uid == UIDS[7] else "first") for uid in UIDS)
+
+    version = lake.version(RATINGS)
+    assert run_units(lake, again, settings=settings, progress=QUIET) == 0
+    assert lake.version(RATINGS) == version
+
+
+def test_the_same_job_run_twice_at_once_leaves_each_uid_once(lake):
+    """Both have found the unit undone before either commits it."""
+    lake.create(RATINGS)
+    barrier = threading.Barrier(2, timeout=120)
+    settings = UnitSettings(units=2, in_flight=1, tasks_per_unit=None)
+    jobs = [rating_job(lake, judge=name, version=1, meet=barrier.wait) for name in ("one", "other")]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(run_units, lake, job, settings=settings, progress=QUIET) for job in jobs]
+        assert [run.result() for run in runs] == [40, 40]
+    assert [uid for uid, _ in judged(lake)] == sorted(UIDS)

@@ -1,0 +1,241 @@
+"""The whole path on a small miniature, run once; what it leaves is read by Spark and by others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+import duckdb
+import mlflow
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from rich.console import Console
+
+from recap_spark.draw import keeps_original
+from recap_spark.lake import Lake
+from recap_spark.miniature.dataset import write_dataset
+from recap_spark.miniature.server import serve
+from recap_spark.pipeline import STAGES, named, run_all, run_stage
+from recap_spark.progress import Progress
+from recap_spark.report.summary import show_summary
+from recap_spark.settings import LakeSettings, Settings
+from recap_spark.stages.mix import view_captioner
+from recap_spark.tables import ALL, CAPTIONS, IMAGES, REJECTS, SAMPLES, SCORES
+from recap_spark.tracking import tracking_uri
+
+pytestmark = pytest.mark.spark
+
+ROWS = 200
+
+
+@dataclass(frozen=True)
+class Finished:
+    lake: Lake
+    settings: Settings
+    counts: dict[str, dict[str, int]]
+    progress: Progress
+
+    @property
+    def root(self) -> Path:
+        return Path(self.settings.lake.root)
+
+    @property
+    def export(self) -> Path:
+        (manifest,) = self.root.glob("exports/*/manifest.json")
+        return manifest.parent
+
+
+@pytest.fixture(scope="module")
+def finished(spark: SparkSession, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """Every stage, over a miniature of 200 rows on its own server."""
+    # The session's catalog puts its databases under the root that it was started with.
+    root = Path(urlparse(spark.conf.get("spark.sql.warehouse.dir") or "").path)
+    web = tmp_path_factory.mktemp("web")
+    changed = settings.model_copy(
+        update={
+            "lake": LakeSettings(root=str(root), namespace="recap"),
+            "ingest": settings.ingest.model_copy(update={"source": str(web / "metadata")}),
+            "export": settings.export.model_copy(
+                update={"folder": str(root / "exports"), "rows_per_shard": 50}
+            ),
+        }
+    )
+    progress = Progress(Console(stderr=True, force_terminal=False))
+    lake = Lake(spark, changed.lake)
+    with serve(web) as server:
+        write_dataset(web, rows=ROWS, seed=3, base_url=server.base_url)
+        return Finished(lake, changed, run_all(lake, changed, progress), progress)
+
+
+def test_every_metadata_row_is_a_sample_or_a_reject(finished):
+    files = list(Path(finished.settings.ingest.source).glob("*.parquet"))
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    assert finished.lake.read(SAMPLES).count() + finished.lake.read(REJECTS).count() == rows
+
+
+def test_every_sample_ends_in_one_status_of_each_stage(finished):
+    samples = {row["uid"] for row in finished.lake.read(SAMPLES).select("uid").collect()}
+    images = finished.lake.read(IMAGES).select("uid", "status").collect()
+    assert Counter(row["uid"] for row in images) == Counter(samples)
+    fetched = {row["uid"] for row in images if row["status"] == "ok"}
+    captions = finished.lake.read(CAPTIONS).select("uid", "status").collect()
+    assert Counter(row["uid"] for row in captions) == Counter(fetched)
+    scored = finished.lake.read(SCORES).select("uid", "captioner").collect()
+    assert len(scored) == len(set(scored))
+    assert {row["uid"] for row in captions if row["status"] == "ok"} <= {row["uid"] for row in scored}
+
+
+def test_the_web_s_faults_show_as_statuses(finished):
+    assert {"ok", "gone", "not_an_image", "hash_mismatch"} <= finished.counts["fetch"].keys()
+
+
+def test_images_keep_the_bytes_and_the_hash_that_was_promised(finished):
+    joined = (
+        finished.lake.read(IMAGES)
+        .where("status = 'ok'")
+        .join(finished.lake.read(SAMPLES).select("uid", F.col("sha256").alias("promised")), on="uid")
+    )
+    wrong = joined.where((F.sha2("bytes", 256) != F.col("sha256")) | (F.col("promised") != F.col("sha256")))
+    assert wrong.count() == 0
+
+
+def test_recaptions_are_longer_than_alt_texts_and_preferred_by_clip(finished):
+    view = finished.lake.spark.read.table("recap.recap_datacomp")
+    lengths = view.agg(F.avg("re_length"), F.avg("org_length")).first()
+    assert lengths[0] > lengths[1]
+    preference = finished.lake.read(SCORES).agg(F.avg("pair_preference")).first()[0]
+    assert preference > 0.5
+
+
+def test_the_view_has_the_published_columns_and_types(finished):
+    view = finished.lake.spark.read.table("recap.recap_datacomp")
+    assert {field.name: field.dataType.simpleString() for field in view.schema} == {
+        "url": "string",
+        "re_caption": "string",
+        "org_caption": "string",
+        "sha256": "string",
+        "key": "string",
+        "re_clip_score": "double",
+        "org_clip_score": "double",
+        "re_length": "bigint",
+        "org_length": "bigint",
+        "re_gpt4v_score": "bigint",
+        "org_gpt4v_score": "bigint",
+    }
+
+
+@pytest.mark.parametrize("epoch", [0, 3])
+def test_the_table_function_draws_as_python_does(finished, epoch):
+    query = "SELECT * FROM recap.mixed_captions(0.8, 7, :epoch)"
+    rows = finished.lake.spark.sql(query, args={"epoch": epoch}).collect()
+    assert len(rows) > 100
+    for row in rows:
+        keeps = keeps_original(row["uid"], p=0.8, seed=7, epoch=epoch)
+        first, second = (row["org_caption"], row["re_caption"])[:: 1 if keeps else -1]
+        assert row["caption"] == (first if first is not None else second)
+        drawn = "original" if keeps else "recaption"
+        assert row["source"] == (drawn if first is not None else "fallback")
+
+
+def test_stock_webdataset_reads_the_shards(finished):
+    shards = sorted(map(str, finished.export.glob("webdataset/*.tar")))
+    assert len(shards) > 1
+    rows = list(
+        webdataset.WebDataset(shards, shardshuffle=False)
+        .decode("pil")
+        .to_tuple("__key__", "jpg", "txt", "json")
+    )
+    manifest = json.loads((finished.export / "manifest.json").read_text())
+    assert len(rows) == sum(manifest["rows"].values())
+    for key, picture, caption, described in rows:
+        assert set(described) == {"uid", "url", "org_caption", "re_caption", "sha256"}
+        assert described["uid"] == key
+        assert picture.mode == "RGB"
+        assert caption in {described["org_caption"], described["re_caption"]}
+
+
+def test_the_parquet_shards_hold_the_same_rows_as_the_tars(finished):
+    tars = sorted(map(str, finished.export.glob("webdataset/*.tar")))
+    keys = [row["__key__"] for row in webdataset.WebDataset(tars, shardshuffle=False)]
+    files = sorted(finished.export.glob("parquet/*.parquet"))
+    assert [uid for file in files for uid in pq.read_table(file)["uid"].to_pylist()] == keys
+
+
+def test_the_manifest_says_what_was_exported_and_from_what(finished):
+    manifest = json.loads((finished.export / "manifest.json").read_text())
+    assert manifest["view"]["p"] == 0.8
+    assert manifest["tables"].keys() == {"samples", "images", "captions"}
+    sizes = json.loads((finished.export / "webdataset" / "sizes.json").read_text())
+    assert sum(sizes.values()) == sum(manifest["rows"].values())
+    assert not [
+        path for path in finished.export.rglob("*") if path.name.startswith("_") or path.suffix == ".partial"
+    ]
+
+
+def test_duckdb_and_delta_rs_read_the_tables(finished):
+    captions = DeltaTable(finished.root / "recap.db" / "captions").to_pyarrow_dataset()
+    expected = finished.lake.read(CAPTIONS).count()
+    assert captions.count_rows() == expected
+    query = "SELECT count(*) FROM captions WHERE status = 'ok' AND length(caption) > 0"
+    assert duckdb.execute(query).fetchall()[0][0] <= expected
+
+
+def test_a_rerun_does_nothing_twice(finished):
+    before = {table.name: finished.lake.read(table).count() for table in ALL}
+    with serve(Path(finished.settings.ingest.source).parent) as server:
+        for stage in STAGES:
+            run_stage(stage, finished.lake, finished.settings, finished.progress)
+        assert server.asked() == {}
+    assert {table.name: finished.lake.read(table).count() for table in ALL} == before
+
+
+def test_a_change_of_prompt_is_another_captioner_whose_captions_stand_beside_the_old(finished):
+    captioner = finished.settings.caption.captioner.model_copy(
+        update={"prompt": "Describe.", "max_new_tokens": 4}
+    )
+    changed = finished.settings.model_copy(
+        update={"caption": finished.settings.caption.model_copy(update={"captioner": captioner})}
+    )
+    old = finished.lake.read(CAPTIONS).count()
+    run_stage(named("caption"), finished.lake, changed, finished.progress)
+    per_captioner = finished.lake.read(CAPTIONS).groupBy("captioner").count().collect()
+    assert [row["count"] for row in per_captioner] == [old, old]
+    cut = finished.lake.read(CAPTIONS).where(F.col("captioner") == view_captioner(changed))
+    assert {row["finish_reason"] for row in cut.collect()} == {"length"}
+
+
+def test_mlflow_keeps_settings_counts_rates_and_versions_of_every_stage(finished):
+    mlflow.set_tracking_uri(tracking_uri(finished.settings))
+    runs = mlflow.search_runs(experiment_names=["recap_spark"], output_format="list")
+    by_stage = {run.data.tags["stage"]: run for run in reversed(runs)}
+    assert set(by_stage) == {stage.name for stage in STAGES}
+    fetch = by_stage["fetch"]
+    assert fetch.info.status == "FINISHED"
+    assert fetch.data.params["fetch.limits.deadline_s"] == "4.0"
+    assert {"rows_per_s", "seconds", "table.ok"} <= fetch.data.metrics.keys()
+    assert {"input.samples", "output.images"} <= fetch.data.tags.keys()
+
+
+def test_the_summary_shows_counts_samples_and_comparison(finished, capsys):
+    captioner = view_captioner(finished.settings)
+    scorer = finished.settings.score.scorer.name
+    show_summary(
+        finished.lake, finished.counts, captioner=captioner, scorer=scorer, console=Console(width=200)
+    )
+    shown = capsys.readouterr().out
+    for words in (
+        "Rows by stage",
+        "hash_mismatch",
+        "Ten samples",
+        "mean length",
+        "joint vocabulary",
+        "preference",
+    ):
+        assert words in shown
