@@ -64,10 +64,10 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     lake.create(CAPTIONS, SCORES)
     scorer = scorer_spec(settings.score)
 
-    versions = {table: lake.version(table) for table in _INPUTS}
+    versions = {table.name: lake.version(table) for table in _INPUTS}
 
     def asked() -> DataFrame:
-        samples, captions, images = (lake.read_at(table, versions[table]) for table in _INPUTS)
+        samples, captions, images = (lake.read_at(table, versions[table.name]) for table in _INPUTS)
         return texts(samples, captions, images)
 
     def work(rows: DataFrame, within: Column) -> DataFrame:
@@ -75,7 +75,9 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         wanted = rows.select("uid", "captioner")
         uids = F.broadcast(wanted.select("uid").distinct())
         rivals = asked().where(within).join(uids, on="uid", how="left_semi")
-        images = lake.read_at(IMAGES, versions[IMAGES]).where(within).join(uids, on="uid", how="left_semi")
+        images = (
+            lake.read_at(IMAGES, versions[IMAGES.name]).where(within).join(uids, on="uid", how="left_semi")
+        )
         if settings.score.work.tasks_per_unit:
             images = images.repartition(settings.score.work.tasks_per_unit)
         scores = score_captions(images, rivals, scorer=scorer, device=settings.score.device)
