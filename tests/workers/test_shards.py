@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from recap_spark.workers.pictures import PictureError
 from recap_spark.workers.shards import ShardFormat, write_shards
 
 
@@ -60,7 +59,16 @@ def test_a_jpeg_goes_out_as_it_came_and_others_become_jpegs(tmp_path, shards):
 
 
 def test_a_writer_that_dies_in_the_middle_leaves_no_shard_under_its_name(tmp_path, shards):
-    with pytest.raises(PictureError):
-        written([row(1), row(2) | {"bytes": b"broken", "format": "png"}], shards)
+    def rows_of_a_dying_reader():
+        yield pa.RecordBatch.from_pylist([row(1), row(2)])
+        raise OSError("the reader is gone")
+
+    with pytest.raises(OSError, match="the reader is gone"):
+        list(write_shards(rows_of_a_dying_reader(), shards=shards))
     assert not list(tmp_path.glob("*/*.tar"))
     assert not list(tmp_path.glob("*/*.parquet"))
+
+
+def test_a_picture_that_does_not_decode_is_counted_and_left_out(tmp_path, shards):
+    answers = written([row(1), row(2) | {"bytes": b"broken", "format": "png"}], shards)
+    assert {(a["rows"], a["undecodable"]) for a in answers} == {(1, 1)}
