@@ -1,0 +1,177 @@
+"""Killed anywhere, the same command run again ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from deltalake import DeltaTable
+
+from recap_spark.miniature.dataset import write_dataset
+from recap_spark.miniature.server import Server, serve
+
+pytestmark = pytest.mark.spark
+
+ROOT = Path(__file__).parents[1]
+CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
+ROWS, UNITS, IN_FLIGHT = 240, 8, 2
+PATIENCE_S = 240
+
+
+@dataclass(frozen=True)
+class Job:
+    """`recap-spark all` over one lake, started as often as it is killed."""
+
+    root: Path
+    conf: list[Path]
+
+    def start(self) -> subprocess.Popen[bytes]:
+        options = [option for path in self.conf for option in ("--conf", str(path))]
+        command = [sys.executable, "-m", "recap_spark.cli", "all", *options]
+        with (self.root / "job.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=self.root, stdout=log, stderr=log)
+
+    def commits(self, table: str) -> int:
+        """Commits after the one that made the table."""
+        return len(list((self.root / "recap.db" / table / "_delta_log").glob("*.json"))) - 1
+
+    def rows(self, table: str, *columns: str) -> list[tuple[object, ...]]:
+        dataset = DeltaTable(self.root / "recap.db" / table).to_pyarrow_dataset()
+        return [tuple(row.values()) for row in dataset.to_table(columns=list(columns)).to_pylist()]
+
+    def wait_for(self, process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert process.poll() is None, (self.root / "job.log").read_text()[-4000:]
+            assert time.monotonic() < deadline, (self.root / "job.log").read_text()[-4000:]
+            time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Survivor:
+    job: Job
+    server: Server
+
+
+@pytest.fixture(scope="module")
+def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
+    """A job whose driver and then a Python worker were killed in fetch, and again in caption."""
+    root = tmp_path_factory.mktemp("killed")
+    with serve(root / "web") as server:
+        write_dataset(root / "web", rows=ROWS, seed=5, base_url=server.base_url)
+        job = Job(root, [*CONF, _overrides(root)])
+
+        first = job.start()
+        job.wait_for(first, lambda: job.commits("images") >= 2)
+        _kill(first.pid)
+        assert first.wait() == -signal.SIGKILL
+
+        second = job.start()
+        before = job.commits("images")
+        job.wait_for(second, lambda: job.commits("images") > before)
+        _kill(_python_workers(second.pid)[0])
+        job.wait_for(second, lambda: job.commits("captions") >= 2)
+        _kill(second.pid)
+        assert second.wait() == -signal.SIGKILL
+
+        third = job.start()
+        before = job.commits("captions")
+        job.wait_for(third, lambda: job.commits("captions") > before)
+        _kill(_python_workers(third.pid)[0])
+        assert third.wait(timeout=PATIENCE_S) == 0, (root / "job.log").read_text()[-4000:]
+        yield Survivor(job, server)
+
+
+def test_no_uid_is_missing_and_none_is_there_twice(survivor):
+    samples = Counter(survivor.job.rows("samples", "uid"))
+    images = Counter(survivor.job.rows("images", "uid"))
+    assert images == samples
+    assert set(samples.values()) == {1}
+    fetched = {(uid,) for uid, status in survivor.job.rows("images", "uid", "status") if status == "ok"}
+    assert Counter(survivor.job.rows("captions", "uid")) == Counter(fetched)
+    scores = Counter(survivor.job.rows("scores", "uid", "captioner", "scorer"))
+    assert set(scores.values()) == {1}
+
+
+def test_only_the_units_in_flight_were_fetched_again(survivor):
+    """A picture is asked for once, and again only where a kill threw it away."""
+    again = [
+        path for path, times in survivor.server.asked().items() if path.startswith("/images/") and times > 1
+    ]
+    # One driver and one worker were killed: at most `in_flight` units each, of ROWS / UNITS rows, give or
+    # take.
+    assert len(again) <= 2 * IN_FLIGHT * (ROWS / UNITS) * 1.5
+
+
+def test_another_process_reads_the_views_with_plain_spark_sql(survivor):
+    query = (
+        "SELECT * FROM mixed_captions(0.8, 7, 3) LIMIT 5; SELECT key, re_caption FROM recap_datacomp LIMIT 5"
+    )
+    import pyspark
+
+    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-sql"), "--database", "recap", "-e", query]
+    environment = os.environ | {"SPARK_CONF_DIR": str(survivor.job.root / "spark-conf")}
+    done = subprocess.run(
+        command,
+        env=environment,
+        cwd=survivor.job.root,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len([line for line in done.stdout.splitlines() if "\t" in line]) == 10
+
+
+def _overrides(root: Path) -> Path:
+    values = {
+        "lake": {"root": str(root)},
+        "session": {"metastore": str(root / "metastore"), "log": str(root / "spark.log")},
+        "ingest": {"source": str(root / "web" / "metadata")},
+        "fetch": {"work": {"units": UNITS, "in_flight": IN_FLIGHT}},
+        "caption": {"work": {"units": UNITS, "in_flight": IN_FLIGHT}},
+        "export": {"folder": str(root / "exports")},
+    }
+    path = root / "overrides.yml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def _kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+def _python_workers(driver: int) -> list[int]:
+    """The processes that run tasks: what pyspark's daemon, a descendant of the driver, has forked."""
+    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    daemons = {pid for pid in parents if b"pyspark.daemon" in _command(pid)}
+    return [pid for pid in daemons if parents[pid] in daemons and driver in _ancestors(pid, parents)]
+
+
+def _parent(process: Path) -> int:
+    try:
+        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    while pid := parents.get(pid, 0):
+        yield pid
