@@ -38,19 +38,13 @@ def uid_hash() -> Column:
     return F.xxhash64("uid")
 
 
-def special_hashes(rows: DataFrame, stored: DataFrame) -> DataFrame:
-    """`uid_hash` of the uids that are refused in some row, or that more than one row claims, the stored rows
-    counted in.
+def contested_hashes(rows: DataFrame, stored: DataFrame) -> DataFrame:
+    """`uid_hash` of the uids that more than one row claims, the stored rows counted in.
 
-    Two uids of one hash are taken for special, too: settled apart, each turns out to be claimed alone.
+    Two uids of one hash are taken for contested, too: settled apart, each turns out to be claimed alone.
     """
-    # A refused row weighs as much as two claims.
-    claims = rows.select(
-        uid_hash().alias("uid_hash"), F.when(F.col("reason").isNotNull(), 2).otherwise(1).alias("weight")
-    )
-    held = stored.select(uid_hash(), F.lit(1))
-    weights = claims.union(held).groupBy("uid_hash").agg(F.sum("weight").alias("weight"))
-    return weights.where(F.col("weight") > 1).select("uid_hash")
+    claims = rows.select(uid_hash().alias("uid_hash")).union(stored.select(uid_hash()))
+    return claims.groupBy("uid_hash").count().where(F.col("count") > 1).select("uid_hash")
 
 
 def settle(incoming: DataFrame, stored: DataFrame) -> DataFrame:

@@ -5,6 +5,7 @@ recaptioning)
 from __future__ import annotations
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -14,7 +15,7 @@ from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings import IngestSettings, Settings
 from recap_spark.stages.checks import reject_reason, repaired_caption
-from recap_spark.stages.contest import Outcome, settle, special_hashes, uid_hash
+from recap_spark.stages.contest import Outcome, contested_hashes, settle, uid_hash
 from recap_spark.stages.metadata import (
     DATACOMP,
     RECAP,
@@ -106,24 +107,36 @@ def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame) -> Counter[s
     version = lake.version(SAMPLES)
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    hashes = _hinted(special_hashes(rows, rivals).localCheckpoint())
-    is_special = uid_hash() == F.col("uid_hash")
-    special = rows.join(hashes, is_special, how="left_semi").persist()
+    hashes = _hinted(contested_hashes(rows, rivals).localCheckpoint())
+    is_contested = uid_hash() == F.col("uid_hash")
+    special = _refused_or_contested(rows, hashes).persist()
     claims = special.where(F.col("reason").isNull())
-    settled = settle(claims, rivals.join(hashes, is_special, how="left_semi")).localCheckpoint()
+    settled = settle(claims, rivals.join(hashes, is_contested, how="left_semi")).localCheckpoint()
     try:
-        lake.upsert(REJECTS, _rejects(special, claims, settled, rivals))
         counts = _counts(special, settled)
-        _displace(lake, settled)
         winners = _of(claims, settled, Outcome.ADDED).select(*SAMPLES.schema.names).hint("rebalance")
-        free = rows.join(hashes, is_special, how="left_anti")
+        free = rows.where(F.col("reason").isNull()).join(hashes, is_contested, how="left_anti")
         samples = free.select(*SAMPLES.schema.names).unionByName(winners)
-        added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
+        with ThreadPoolExecutor(1) as beside:
+            # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
+            refusing = beside.submit(lake.upsert, REJECTS, _rejects(special, claims, settled, rivals))
+            if _displaced(settled):
+                refusing.result()  # what a stored row said has to be in rejects before it is gone
+                _displace(lake, settled)
+            added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
+            refusing.result()
         if added is None:
             raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
     finally:
         special.unpersist()
     return counts + Counter({str(Outcome.ADDED): added})
+
+
+def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
+    """Both kinds in one pass over the files: hashes are distinct, so the join repeats no row."""
+    hits = hashes.withColumn("is_contested", F.lit(True))
+    flagged = rows.join(hits, uid_hash() == F.col("uid_hash"), how="left")
+    return flagged.where(F.col("is_contested") | F.col("reason").isNotNull()).select(rows.columns)
 
 
 def _hinted(hashes: DataFrame) -> DataFrame:
@@ -163,11 +176,13 @@ def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
     return rows.join(ended, on=["source_file", "source_row"], how="inner")
 
 
+def _displaced(settled: DataFrame) -> bool:
+    return not settled.where(F.col("outcome") == str(Outcome.DISPLACED)).isEmpty()
+
+
 def _displace(lake: Lake, settled: DataFrame) -> None:
     """Take out the stored rows that lost, and all that was made from them: it describes another picture."""
     uids = settled.where(F.col("outcome") == str(Outcome.DISPLACED)).select("uid")
-    if uids.isEmpty():
-        return
     for table in (RATINGS, SCORES, CAPTIONS, IMAGES, SAMPLES):
         if lake.holds(table):
             lake.delete(table, uids)
