@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import http_exceptions
 from yarl import URL
 
-from recap_spark.statuses import FetchStatus
+from recap_spark.statuses import PASSING_FAILURES, FetchStatus
 from recap_spark.workers.commons import Commons
 from recap_spark.workers.errands import Errand, off_the_clock, persistently
 from recap_spark.workers.faults import FetchError, before_the_reply, within_the_body
@@ -136,7 +136,7 @@ class Robots:
                     FetchStatus.ROBOTS_UNREACHABLE,
                     error.detail,
                     retry_after_s=error.retry_after_s,
-                    lasting=error.lasting,
+                    lasting=error.lasting or error.status not in PASSING_FAILURES,
                 ) from error
             if isinstance(answer, str):
                 return answer

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import random
+import time
+from contextlib import closing
+
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.robots_cache import Answer, RobotsCache, Shelf
+
+
+def answer(text="User-agent: *\nDisallow: /", *, for_s=60.0, status=None, detail=None):
+    return Answer(text, status, detail, time.time() + for_s)
+
+
+def test_the_longest_unused_answers_are_forgotten_beyond_the_number_and_the_size():
+    by_number = RobotsCache(entries=2, text_bytes=1000, shelf=None)
+    for origin in ("a", "b"):
+        by_number.put(origin, answer())
+    by_number.get("a")
+    by_number.put("c", answer())
+    assert [origin for origin in "abc" if by_number.get(origin)] == ["a", "c"]
+
+    by_size = RobotsCache(entries=100, text_bytes=100, shelf=None)
+    for origin in ("a", "b", "b", "c"):
+        by_size.put(origin, answer("x" * 50))
+    assert [origin for origin in "abc" if by_size.get(origin)] == ["b", "c"]
+
+
+def test_an_answer_is_good_until_it_expires():
+    cache = RobotsCache(entries=2, text_bytes=1000, shelf=None)
+    cache.put("a", answer(for_s=-1.0))
+    assert cache.get("a") is None
+
+
+def test_a_shelf_gives_every_process_what_one_of_them_learnt(tmp_path):
+    path = tmp_path / "robots.sqlite"
+    refusal = answer("", status=FetchStatus.CONNECT, detail="refused")
+    with (
+        closing(Shelf(path, largest_bytes=1 << 20)) as one,
+        closing(Shelf(path, largest_bytes=1 << 20)) as other,
+    ):
+        one.put("a", answer())
+        one.put("b", refusal)
+        one.put("c", answer(for_s=-1.0))
+        found = RobotsCache(entries=10, text_bytes=1000, shelf=other)
+        assert found.get("a").text == answer().text
+        assert found.get("b") == refusal
+        assert found.get("c") is None
+
+
+def test_a_full_shelf_starts_afresh_and_stays_within_its_size(tmp_path):
+    path = tmp_path / "robots.sqlite"
+    with closing(Shelf(path, largest_bytes=1 << 20)) as shelf:
+        for number in range(60):
+            shelf.put(str(number), answer(random.randbytes(25_000).hex()))
+        kept = [number for number in range(60) if shelf.get(str(number))]
+    assert kept[-1] == 59
+    assert 0 < len(kept) < 21
+    assert path.stat().st_size <= 1 << 20
