@@ -23,7 +23,7 @@ from recap_spark.workers.addresses import guarded_sockets
 from recap_spark.workers.commons import Commons, executor_commons
 from recap_spark.workers.errands import Errand, off_the_clock
 from recap_spark.workers.faults import FetchError, before_the_reply, within_the_body
-from recap_spark.workers.hosts import Hosts
+from recap_spark.workers.hosts import Hosts, taken
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.replies import REDIRECTS, refuse_status
 from recap_spark.workers.reservations import refuse_reserved
@@ -165,14 +165,19 @@ async def open_client(limits: FetchLimits, *, resolver: AbstractResolver) -> Asy
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
         trust_env=False,
     ) as session:
-        with contextlib.closing(_robots_cache(limits, commons=commons)) as cache:
+        with contextlib.closing(await _robots_cache(limits, commons=commons)) as cache:
             hosts = Hosts(limits, commons=commons)
             robots = Robots(session, hosts=hosts, cache=cache, commons=commons, limits=limits)
             yield Client(session, hosts=hosts, robots=robots, limits=limits)
 
 
-def _robots_cache(limits: FetchLimits, *, commons: Commons | None) -> RobotsCache:
+async def _robots_cache(limits: FetchLimits, *, commons: Commons | None) -> RobotsCache:
     shelf: Shelf | None = None
     if commons is not None and limits.robots_txt == "obey":
-        shelf = Shelf(commons.folder / "robots.sqlite", largest_bytes=limits.robots_disk_bytes)
+        # SQLite does not wait for its turn while another process turns the same new file into a database.
+        place = await taken(commons, "robots.sqlite", places=1)
+        try:
+            shelf = Shelf(commons.folder / "robots.sqlite", largest_bytes=limits.robots_disk_bytes)
+        finally:
+            commons.leave(place)
     return RobotsCache(entries=limits.hosts_remembered, text_bytes=limits.robots_memory_bytes, shelf=shelf)
