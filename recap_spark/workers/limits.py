@@ -82,6 +82,10 @@ class FetchLimits:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:  # the downloader would wait for ever
                 raise ValueError(f"{name}: want at least 1, found {getattr(self, name)}")
+        if self.robots_disk_bytes < 4 * self.robots_largest_bytes:
+            raise ValueError(
+                f"robots_disk_bytes: want four times robots_largest_bytes, found {self.robots_disk_bytes}"
+            )
         for network in self.reachable_private_networks:
             ip_network(network)
         for name in ("opted_out_domains", "disallowed_directives"):

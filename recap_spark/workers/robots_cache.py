@@ -117,8 +117,13 @@ class Shelf:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_FULL:
                 raise
-            self._database.execute("DELETE FROM answers")
-            self._database.execute(_INSERT, row)
+            self._start_afresh_with(row)
 
     def close(self) -> None:
         self._database.close()
+
+    def _start_afresh_with(self, row: tuple[object, ...]) -> None:
+        with self._database:  # commits, or rolls back if the disk itself is full
+            self._database.execute("BEGIN IMMEDIATE")  # else the neighbours fill it before this row is in
+            self._database.execute("DELETE FROM answers")
+            self._database.execute(_INSERT, row)

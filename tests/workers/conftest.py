@@ -41,7 +41,7 @@ def limits() -> FetchLimits:
         robots_ttl_s=3600.0,
         robots_unreachable_for_s=60.0,
         robots_memory_bytes=1 << 20,
-        robots_disk_bytes=1 << 20,
+        robots_disk_bytes=4 << 20,
         longest_crawl_delay_s=1.0,
         connections=32,
         hosts_shared_by="process",

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.robots_cache import Answer, RobotsCache, Shelf
@@ -57,3 +60,38 @@ def test_a_full_shelf_starts_afresh_and_stays_within_its_size(tmp_path):
     assert kept[-1] == 59
     assert 0 < len(kept) < 21
     assert path.stat().st_size <= 1 << 20
+
+
+FILLER = """
+import random, sys, time
+from pathlib import Path
+from recap_spark.workers.robots_cache import Answer, Shelf
+shelf = Shelf(Path(sys.argv[1]), largest_bytes=1 << 20)
+print("open", flush=True)
+for number in range(int(sys.argv[2])):
+    text = "x" * random.randint(0, 60_000)
+    shelf.put(f"{sys.argv[3]} {number}", Answer(text, None, None, time.time() + 100.0))
+"""
+
+
+def test_processes_that_fill_a_shelf_at_once_and_one_that_is_killed_do_not_break_it(tmp_path):
+    path = tmp_path / "robots.sqlite"
+    with closing(Shelf(path, largest_bytes=1 << 20)) as shelf, ExitStack() as stack:
+        fillers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", FILLER, str(path), str(times), name],
+                    stdout=subprocess.PIPE,
+                    cwd=Path(__file__).parents[2],
+                )
+            )
+            for name, times in (("one", 150), ("other", 150), ("killed", 100_000))
+        ]
+        for filler in fillers:
+            assert filler.stdout.readline() == b"open\n"
+        *living, killed = fillers
+        time.sleep(0.1)
+        killed.kill()
+        assert [filler.wait() for filler in living] == [0, 0]
+        shelf.put("after", answer())
+        assert shelf.get("after") is not None
