@@ -46,7 +46,8 @@ class FetchStatus(StrEnum):
     PROTOCOL = "protocol"  # the reply is not HTTP
     INCOMPLETE = "incomplete"  # the body ended before its declared length
     TOO_LARGE = "too_large"  # cut off at the byte cap
-    ROBOTS = "robots"  # X-Robots-Tag forbids this use
+    ROBOTS = "robots"  # robots.txt disallows the url, or X-Robots-Tag this use
+    ROBOTS_UNREACHABLE = "robots_unreachable"  # not tried: its host's robots.txt cannot be had just now
     RESERVED = "reserved"  # TDM-Reservation or noml: rights to mining are reserved
     HASH_MISMATCH = "hash_mismatch"  # not the bytes that the metadata's sha256 promises
     NOT_AN_IMAGE = "not_an_image"
@@ -69,6 +70,7 @@ PASSING_FAILURES = frozenset(
         FetchStatus.HTTP_5XX,
         FetchStatus.PROTOCOL,
         FetchStatus.INCOMPLETE,
+        FetchStatus.ROBOTS_UNREACHABLE,
     }
 )
 """The failures whose cause may pass: the only ones worth another attempt."""

@@ -15,6 +15,7 @@ from recap_spark.stages.units import Job, run_units
 from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.optouts import with_opt_outs
 
 
 def fetch_images(samples: DataFrame, *, limits: FetchLimits) -> DataFrame:
@@ -30,9 +31,10 @@ def fetch_images(samples: DataFrame, *, limits: FetchLimits) -> DataFrame:
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Fetch what was never tried. Returns the rows done."""
     lake.create(IMAGES)
+    limits = with_opt_outs(settings.fetch.limits)
 
     def work(rows: DataFrame, _: Column) -> DataFrame:
-        return fetch_images(rows, limits=settings.fetch.limits)
+        return fetch_images(rows, limits=limits)
 
     version = lake.version(SAMPLES)
     job = Job(

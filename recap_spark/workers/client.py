@@ -1,44 +1,35 @@
-"""A checked url → its bytes, or a reason: one attempt, with its redirects"""
+"""A checked url → its bytes, or a reason: one attempt, with its redirects
+
+HTTP/1.1, which is all that aiohttp speaks. The pictures of a web-scale table lie a few to a host, so there is
+little for HTTP/2 to multiplex.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import hashlib
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
 import aiohttp
 from aiohttp import http_exceptions
+from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.addresses import guarded_sockets
+from recap_spark.workers.commons import Commons, executor_commons
+from recap_spark.workers.errands import Errand, off_the_clock
 from recap_spark.workers.faults import FetchError, before_the_reply, within_the_body
-from recap_spark.workers.hosts import Hosts, off_the_clock
+from recap_spark.workers.hosts import Hosts, taken
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.replies import REDIRECTS, refuse_status
 from recap_spark.workers.reservations import refuse_reserved
+from recap_spark.workers.robots import Robots
+from recap_spark.workers.robots_cache import RobotsCache, Shelf
 from recap_spark.workers.urls import allowed_url, host_name, redirected_url
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_STATUSES = {
-    401: FetchStatus.FORBIDDEN,
-    403: FetchStatus.FORBIDDEN,
-    404: FetchStatus.GONE,
-    410: FetchStatus.GONE,
-    429: FetchStatus.THROTTLED,
-    451: FetchStatus.FORBIDDEN,
-}
-
-
-@dataclass
-class Errand:
-    """One url under way: what it has cost so far, and the clock it runs against."""
-
-    clock: asyncio.Timeout
-    attempts: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,17 +41,21 @@ class Body:
 class Client:
     """One session of one worker process, for use inside its event loop."""
 
-    def __init__(self, session: aiohttp.ClientSession, *, limits: FetchLimits) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, *, hosts: Hosts, robots: Robots, limits: FetchLimits
+    ) -> None:
         self.budget = ByteBudget(limits.bytes_in_flight)
         self._session = session
+        self._hosts = hosts
+        self._robots = robots
         self._limits = limits
-        self._hosts = Hosts(limits)
 
     async def attempt(self, text: str | None, *, errand: Errand) -> Body:
         """Follow redirects by hand, so that every hop passes the checks that the first url passed."""
         url = allowed_url(text, limits=self._limits)
         for hop in range(self._limits.redirects + 1):
-            async with self._hosts.call(host_name(url), clock=errand.clock):
+            delay_s = await self._admitted(url, hop=hop, errand=errand)
+            async with self._hosts.call(host_name(url), clock=errand.clock, delay_s=delay_s):
                 errand.attempts += hop == 0
                 answer = await self._hop(url, errand=errand)
             if isinstance(answer, Body):
@@ -68,12 +63,21 @@ class Client:
             url = answer
         raise FetchError(FetchStatus.REDIRECT_LIMIT, f"more than {self._limits.redirects} redirects")
 
+    async def _admitted(self, url: URL, *, hop: int, errand: Errand) -> float:
+        try:
+            return await self._robots.admit(url, clock=errand.clock)
+        except FetchError as error:
+            # A host that gives no robots.txt has been tried, or its urls would be tried for ever.
+            tried = error.status not in (FetchStatus.ROBOTS, FetchStatus.HOST_DOWN)
+            errand.attempts += hop == 0 and tried
+            raise
+
     async def _hop(self, url: URL, *, errand: Errand) -> Body | URL:
         # On a reused connection that its server had closed, aiohttp asks once more by itself.
         try:
             async with self._session.get(url, allow_redirects=False) as reply:
                 location = reply.headers.get("Location")
-                if reply.status in _REDIRECTS and location is not None:
+                if reply.status in REDIRECTS and location is not None:
                     return redirected_url(location, base=url, limits=self._limits)
                 return await self._body(reply, errand=errand)
         except FetchError:
@@ -82,7 +86,7 @@ class Client:
             raise before_the_reply(cause) from cause
 
     async def _body(self, reply: aiohttp.ClientResponse, *, errand: Errand) -> Body:
-        _refuse_status(reply, longest_wait_s=self._limits.longest_retry_after_s)
+        refuse_status(reply, longest_wait_s=self._limits.longest_retry_after_s)
         refuse_reserved(reply.headers, limits=self._limits)
         announced = reply.content_length or 0
         if announced > self._limits.largest_bytes:
@@ -140,10 +144,15 @@ class ByteBudget:
 
 
 @contextlib.asynccontextmanager
-async def open_client(limits: FetchLimits) -> AsyncIterator[Client]:
-    """A client whose sockets cannot lead inside, and that carries no cookies, proxies or credentials."""
+async def open_client(limits: FetchLimits, *, resolver: AbstractResolver) -> AsyncIterator[Client]:
+    """A client whose sockets cannot lead inside, and that carries no cookies, proxies or credentials.
+
+    Raises PlatformError if it shall share its hosts with an executor that is not there.
+    """
+    commons = executor_commons(os.environ) if limits.hosts_shared_by == "executor" else None
     connector = aiohttp.TCPConnector(
         limit=0,  # Hosts counts, so that waiting there does not run against a deadline
+        resolver=resolver,
         ttl_dns_cache=limits.dns_ttl_s,
         dns_cache_max_size=limits.hosts_remembered,
         keepalive_timeout=limits.keep_alive_s,
@@ -156,32 +165,19 @@ async def open_client(limits: FetchLimits) -> AsyncIterator[Client]:
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_s),
         trust_env=False,
     ) as session:
-        yield Client(session, limits=limits)
+        with contextlib.closing(await _robots_cache(limits, commons=commons)) as cache:
+            hosts = Hosts(limits, commons=commons)
+            robots = Robots(session, hosts=hosts, cache=cache, commons=commons, limits=limits)
+            yield Client(session, hosts=hosts, robots=robots, limits=limits)
 
 
-def _refuse_status(reply: aiohttp.ClientResponse, *, longest_wait_s: float) -> None:
-    code = reply.status
-    if code == 200:
-        return
-    status = _STATUSES.get(code)
-    if status is None:
-        by_hundreds = {4: FetchStatus.HTTP_4XX, 5: FetchStatus.HTTP_5XX}
-        status = by_hundreds.get(code // 100, FetchStatus.HTTP_OTHER)
-    wait_s = _retry_after_s(reply.headers.get("Retry-After")) if code in (429, 503) else None
-    bounded_s = None if wait_s is None else min(wait_s, longest_wait_s)
-    raise FetchError(status, f"HTTP {code}", retry_after_s=bounded_s)
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds, from either of the header's two forms; None if it is neither."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value.strip()[:12])
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+async def _robots_cache(limits: FetchLimits, *, commons: Commons | None) -> RobotsCache:
+    shelf: Shelf | None = None
+    if commons is not None and limits.robots_txt == "obey":
+        # SQLite does not wait for its turn while another process turns the same new file into a database.
+        place = await taken(commons, "robots.sqlite", places=1)
+        try:
+            shelf = Shelf(commons.folder / "robots.sqlite", largest_bytes=limits.robots_disk_bytes)
+        finally:
+            commons.leave(place)
+    return RobotsCache(entries=limits.hosts_remembered, text_bytes=limits.robots_memory_bytes, shelf=shelf)

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from recap_spark.statuses import PASSING_FAILURES, FetchStatus
-from recap_spark.workers.client import Body, Client, Errand, open_client
+from aiohttp import ThreadedResolver
+
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.client import Body, Client, open_client
+from recap_spark.workers.errands import Errand, persistently
 from recap_spark.workers.faults import FetchError
 from recap_spark.workers.limits import FetchLimits
 
 T = TypeVar("T")
-
-# A host that is down stays so for longer than a url's deadline: that waits for another run of the stage.
-_WORTH_A_RETRY_NOW = PASSING_FAILURES - {FetchStatus.HOST_DOWN}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ def _network(limits: FetchLimits) -> Iterator[_Network]:
     thread.start()
     open_things = AsyncExitStack()
     try:
-        opening = asyncio.run_coroutine_threadsafe(open_things.enter_async_context(open_client(limits)), loop)
+        opening = asyncio.run_coroutine_threadsafe(_opened(limits, into=open_things), loop)
         yield _Network(loop=loop, client=opening.result())
     finally:
         asyncio.run_coroutine_threadsafe(_wind_down(open_things), loop).result()
@@ -104,6 +104,10 @@ def _network(limits: FetchLimits) -> Iterator[_Network]:
         loop.close()
         # getaddrinfo cannot be interrupted: a stuck one ends by itself, and nobody waits for it.
         resolvers.shutdown(wait=False, cancel_futures=True)
+
+
+async def _opened(limits: FetchLimits, *, into: AsyncExitStack) -> Client:
+    return await into.enter_async_context(open_client(limits, resolver=ThreadedResolver()))
 
 
 async def _wind_down(open_things: AsyncExitStack) -> None:
@@ -121,7 +125,8 @@ async def _finish(request: Request, client: Client, limits: FetchLimits) -> _Fin
     detail: str | None
     try:
         async with errand.clock:
-            body = await _persistently(request.url, client=client, errand=errand, limits=limits)
+            attempt = partial(client.attempt, request.url, errand=errand)
+            body = await persistently(attempt, errand=errand, limits=limits)
         status, detail = FetchStatus.OK, None
     except TimeoutError:
         status, detail = FetchStatus.TIMEOUT, f"not complete in {limits.deadline_s:g} s"
@@ -139,28 +144,3 @@ async def _finish(request: Request, client: Client, limits: FetchLimits) -> _Fin
         fetched_at=datetime.now(UTC),
     )
     return _Finished(download, holder=errand)
-
-
-async def _persistently(url: str | None, *, client: Client, errand: Errand, limits: FetchLimits) -> Body:
-    """Try again after failures that may pass, for as long as the deadline leaves room for the pause."""
-    pause_s = limits.backoff_s
-    earlier: FetchError | None = None
-    while True:
-        try:
-            return await client.attempt(url, errand=errand)
-        except FetchError as error:
-            if earlier is not None and error.status is FetchStatus.HOST_DOWN:
-                raise earlier from error  # what this url saw says more than what its neighbours saw
-            wait_s = max(pause_s * random.uniform(0.5, 1.5), error.retry_after_s or 0.0)
-            hopeless = error.lasting or error.status not in _WORTH_A_RETRY_NOW
-            if hopeless or errand.attempts >= limits.attempts or wait_s >= _left_s(errand):
-                raise
-            earlier = error
-        await asyncio.sleep(wait_s)
-        pause_s *= 2
-
-
-def _left_s(errand: Errand) -> float:
-    deadline = errand.clock.when()
-    assert deadline is not None
-    return deadline - asyncio.get_running_loop().time()

@@ -1,38 +1,32 @@
-"""One process's manners: how often, and whether at all, a host may be called now"""
+"""Manners: how often, and whether at all, a host may be called now"""
 
 from __future__ import annotations
 
 import asyncio
+import random
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.commons import Commons
+from recap_spark.workers.errands import left_s, off_the_clock
 from recap_spark.workers.faults import FetchError
 from recap_spark.workers.limits import FetchLimits
 
 # Signs of a dead host. A refusal, even a 500, is a sign of life.
 _SIGNS_OF_DEATH = frozenset({FetchStatus.DNS, FetchStatus.CONNECT})
 
-
-@asynccontextmanager
-async def off_the_clock(clock: asyncio.Timeout) -> AsyncIterator[None]:
-    """Stop a url's deadline while it waits for our own queues, which are not the host's fault."""
-    loop = asyncio.get_running_loop()
-    deadline = clock.when()
-    assert deadline is not None
-    left = deadline - loop.time()
-    clock.reschedule(None)
-    try:
-        yield
-    finally:
-        clock.reschedule(loop.time() + left)
+# How long to wait before asking again for what another process holds: locks on files wake nobody.
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.005, 0.2
 
 
 @dataclass
 class _Host:
     places: asyncio.Semaphore
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # to look for a place of the executor's
     callers: int = 0
     next_call: float = 0.0  # by our own delay
     open_again: float = 0.0  # by the host's Retry-After
@@ -41,26 +35,35 @@ class _Host:
 
 
 class Hosts:
-    """What this process knows of each host, and the places it may hold there."""
+    """What this process knows of each host, and the places it may hold there.
 
-    def __init__(self, limits: FetchLimits) -> None:
+    Places and delays are the whole executor's where there is a commons; who is dead or wants to be left alone
+    every process finds out for itself, at the cost of a few requests each.
+    """
+
+    def __init__(self, limits: FetchLimits, *, commons: Commons | None) -> None:
         self._limits = limits
+        self._commons = commons
         self._hosts: OrderedDict[str, _Host] = OrderedDict()
         self._connections = asyncio.Semaphore(limits.connections)
 
     @asynccontextmanager
-    async def call(self, name: str, *, clock: asyncio.Timeout) -> AsyncIterator[None]:
-        """Hold one of a host's places for one request, as soon as manners allow."""
+    async def call(self, name: str, *, clock: asyncio.Timeout, delay_s: float) -> AsyncIterator[None]:
+        """Hold one of a host's places for one request, as soon as manners allow.
+
+        `delay_s` is what lies between the starts of two requests to it.
+        """
         host = self._host(name)
         host.callers += 1
         try:
             async with AsyncExitStack() as held:
                 async with off_the_clock(clock):
                     await held.enter_async_context(host.places)
+                    await held.enter_async_context(self._place(name, host))
                 _refuse_if_down(host)
                 await _wait_as_told(host, clock=clock)
                 async with off_the_clock(clock):
-                    await self._keep_the_delay(host)
+                    await self._keep_the_delay(name, host, delay_s=delay_s)
                     await held.enter_async_context(self._connections)
                 with self._verdict(host):
                     yield
@@ -82,10 +85,27 @@ class Hosts:
             if idle is not None:
                 del self._hosts[idle]
 
-    async def _keep_the_delay(self, host: _Host) -> None:
-        now = asyncio.get_running_loop().time()
-        start = max(now, host.next_call)
-        host.next_call = start + self._limits.host_delay_s
+    @asynccontextmanager
+    async def _place(self, name: str, host: _Host) -> AsyncIterator[None]:
+        if self._commons is None:
+            yield
+            return
+        async with host.turn:
+            place = await taken(self._commons, name, places=self._limits.connections_per_host)
+        try:
+            yield
+        finally:
+            self._commons.leave(place)
+
+    async def _keep_the_delay(self, name: str, host: _Host, *, delay_s: float) -> None:
+        if not delay_s:
+            return
+        now = time.monotonic()
+        if self._commons is None:
+            start = max(now, host.next_call)
+            host.next_call = start + delay_s
+        else:
+            start = self._commons.next_start(name, delay_s=delay_s)
         if start > now:
             await asyncio.sleep(start - now)
 
@@ -115,6 +135,15 @@ class Hosts:
             host.down_until = now + self._limits.dead_for_s
 
 
+async def taken(commons: Commons, name: str, *, places: int) -> int:
+    """Wait for a place of the executor's; the caller leaves it."""
+    pause_s = _FIRST_LOOK_S
+    while (place := commons.take(name, places=places)) is None:
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+        pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
+    return place
+
+
 def _refuse_if_down(host: _Host) -> None:
     left_s = host.down_until - asyncio.get_running_loop().time()
     if host.failures and left_s > 0:
@@ -123,13 +152,10 @@ def _refuse_if_down(host: _Host) -> None:
 
 async def _wait_as_told(host: _Host, *, clock: asyncio.Timeout) -> None:
     """Honour a host's Retry-After, on the url's clock: else one host could hold all of our places."""
-    now = asyncio.get_running_loop().time()
-    deadline = clock.when()
-    assert deadline is not None
-    if host.open_again >= deadline:
-        wait_s = host.open_again - now
+    wait_s = host.open_again - asyncio.get_running_loop().time()
+    if wait_s >= left_s(clock):
         raise FetchError(
             FetchStatus.THROTTLED, f"not tried: host asks to wait {wait_s:.0f} s", retry_after_s=wait_s
         )
-    if host.open_again > now:
-        await asyncio.sleep(host.open_again - now)
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)

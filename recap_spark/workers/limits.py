@@ -1,4 +1,4 @@
-"""How far a fetch may go: for one url, one host, one worker process, one picture"""
+"""How far a fetch may go: for one url, one host, one worker process or executor, one picture"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _AT_LEAST_ONE = (
     "dead_after_failures",
     "bytes_in_flight",
     "batch_rows",
+    "robots_largest_bytes",
 )
 
 
@@ -24,7 +25,7 @@ class FetchLimits:
     """Every knob of the fetch stage's workers. It is pickled to them, so it holds values only."""
 
     # Who is asking
-    user_agent: str  # "name/version"; the name is also our token in X-Robots-Tag
+    user_agent: str  # "name/version"; the name is also our token in robots.txt and X-Robots-Tag
     contact_url: str
 
     # One url
@@ -42,13 +43,23 @@ class FetchLimits:
     ports: tuple[int, ...] | None  # None: any
     opted_out_domains: frozenset[str]  # with all their subdomains
     opted_out_urls: frozenset[str]
+    opted_out_file: str | None  # more of both, one a line; read on the driver, by `optouts.with_opt_outs`
 
     # What its owner reserves
     disallowed_directives: frozenset[str]  # of X-Robots-Tag
     tdm_reservation: Literal["refuse", "ignore"]
+    robots_txt: Literal["obey", "ignore"]
+    robots_deadline_s: float  # for robots.txt, beside the url's own
+    robots_largest_bytes: int  # what lies beyond is not there (RFC 9309, 2.5)
+    robots_ttl_s: float
+    robots_unreachable_for_s: float  # how long a host that gives none is left alone
+    robots_memory_bytes: int  # of text, a process; parsed, it is some twenty times as large
+    robots_disk_bytes: int  # of the executor, where its processes share
+    longest_crawl_delay_s: float  # a host's longer wish is taken for this one
 
     # Hosts
-    connections: int  # open at once, over all hosts
+    connections: int  # a process's, open at once over all hosts
+    hosts_shared_by: Literal["executor", "process"]  # whose connections_per_host and host_delay_s are
     connections_per_host: int
     host_delay_s: float  # between the starts of two requests to one host
     lookahead: int  # urls taken from the input at once; those that wait for their host let others pass
@@ -71,6 +82,10 @@ class FetchLimits:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:  # the downloader would wait for ever
                 raise ValueError(f"{name}: want at least 1, found {getattr(self, name)}")
+        if self.robots_disk_bytes < 4 * self.robots_largest_bytes:
+            raise ValueError(
+                f"robots_disk_bytes: want four times robots_largest_bytes, found {self.robots_disk_bytes}"
+            )
         for network in self.reachable_private_networks:
             ip_network(network)
         for name in ("opted_out_domains", "disallowed_directives"):

@@ -18,10 +18,7 @@ _ASCII_PUNCTUATION = "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"
 
 def allowed_url(text: str | None, *, limits: FetchLimits) -> URL:
     """Parse a url of the input."""
-    text = (text or "").strip()
-    if text in limits.opted_out_urls:
-        raise FetchError(FetchStatus.OPTED_OUT, "url on the opt-out list")
-    return _allowed(_parsed(text, base=_NO_BASE), limits=limits)
+    return _allowed(_parsed((text or "").strip(), base=_NO_BASE), limits=limits)
 
 
 def redirected_url(location: str, *, base: URL, limits: FetchLimits) -> URL:
@@ -31,10 +28,16 @@ def redirected_url(location: str, *, base: URL, limits: FetchLimits) -> URL:
         location.encode()
     except UnicodeEncodeError:  # Latin-1 bytes, which browsers percent-encode one by one
         location = quote(location.encode("utf-8", "surrogateescape"), safe=_ASCII_PUNCTUATION)
-    url = _allowed(_parsed(location, base=base), limits=limits)
-    if str(url) in limits.opted_out_urls:
-        raise FetchError(FetchStatus.OPTED_OUT, "url on the opt-out list")
-    return url
+    return _allowed(_parsed(location, base=base), limits=limits)
+
+
+def plain_url(text: str) -> str:
+    """One spelling of all the spellings of a url: what opted-out urls are compared by.
+
+    Scheme and host in lower case, no port where it is the scheme's own, no fragment, and percent-encoding
+    only where it is needed. Raises FetchError for what is no absolute url.
+    """
+    return _plain(_with_a_host(_parsed(text.strip(), base=_NO_BASE)))
 
 
 def host_name(url: URL) -> str:
@@ -51,20 +54,33 @@ def _parsed(text: str, *, base: URL) -> URL:
     return url
 
 
-def _allowed(url: URL, *, limits: FetchLimits) -> URL:
+def _with_a_host(url: URL) -> URL:
     if not url.scheme:
         raise FetchError(FetchStatus.BAD_URL, "no scheme")
     if url.scheme not in ("http", "https"):
         raise FetchError(FetchStatus.UNSUPPORTED_SCHEME, f"scheme {url.scheme[:20]}")
     if not url.raw_host:
         raise FetchError(FetchStatus.BAD_URL, "no host")
+    return url
+
+
+def _allowed(url: URL, *, limits: FetchLimits) -> URL:
+    _with_a_host(url)
     if url.raw_user is not None or url.raw_password is not None:
         raise FetchError(FetchStatus.BAD_URL, "carries a user name or password")
     if limits.ports is not None and url.port not in limits.ports:
         raise FetchError(FetchStatus.BAD_URL, f"port {url.port}")
     if _opted_out(host_name(url), domains=limits.opted_out_domains):
         raise FetchError(FetchStatus.OPTED_OUT, "domain on the opt-out list")
+    if limits.opted_out_urls and not limits.opted_out_urls.isdisjoint((str(url), _plain(url))):
+        raise FetchError(FetchStatus.OPTED_OUT, "url on the opt-out list")
     return url
+
+
+def _plain(url: URL) -> str:
+    port = "" if url.is_default_port() else f":{url.port}"
+    path = URL(f"http://host{url.raw_path_qs}").raw_path_qs  # a path on its own may look like a host
+    return f"{url.scheme}://{host_name(url)}{port}{path}"
 
 
 def _opted_out(host: str, *, domains: frozenset[str]) -> bool:

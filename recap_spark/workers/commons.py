@@ -1,0 +1,114 @@
+"""What the worker processes of one executor owe a host together: places to hold there, and a delay to keep
+
+Spark runs each task's Python in a process of its own, so a limit within a process is multiplied by the tasks
+that run at once. Two files in the executor's local folder, which Spark makes and removes, join them:
+
+- `hosts.lock`, which stays empty: a place at a host is a lock on one byte beyond its end, at the hash of the
+  host's name. The kernel drops a process's locks when it dies, by `kill -9` too, so no place is ever lost,
+  and nothing has to be cleaned up. A place costs some 4 µs, and 17 µs where 900 others are held.
+- `delays`, a table in shared memory: when the next request to a host may start, on the clock of the machine.
+  Hosts whose names share one of its rows keep their delay together, which is more patience than they asked.
+
+POSIX locks belong to a process, and closing any descriptor of the file drops them all: so a process opens
+each folder once, and keeps count itself of what its own threads hold.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+
+from recap_spark.errors import PlatformError
+
+_PLACES_A_HOST = 1 << 14  # the stride between two hosts in the file of locks
+_ROWS = 1 << 16
+_ROW = struct.Struct("d")
+_DELAYS_AT = 1 << 62  # beyond the places: 48 bits of hash, 14 of place
+
+
+class Commons:
+    """One executor's files, as one of its processes sees them. Safe for threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # Never closed: the locks live as long as the process.
+        self._locks = os.open(folder / "hosts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        table = os.open(folder / "delays", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.ftruncate(table, _ROWS * _ROW.size)
+        self._delays = mmap.mmap(table, _ROWS * _ROW.size)
+        os.close(table)
+        self._held: set[int] = set()
+        self._threads = threading.Lock()
+
+    def take(self, name: str, *, places: int) -> int | None:
+        """A place of `places` under a name that nobody on this executor holds, or None. Does not wait."""
+        first = _hash(name) * _PLACES_A_HOST
+        with self._threads:
+            for place in range(first, first + places):
+                if place not in self._held and self._locked(place):
+                    self._held.add(place)
+                    return place
+        return None
+
+    def leave(self, place: int) -> None:
+        with self._threads:
+            self._held.remove(place)
+            fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, place)
+
+    def next_start(self, name: str, *, delay_s: float) -> float:
+        """Reserve the moment, by `time.monotonic`, at which a request to a host may start."""
+        row = _hash(name) % _ROWS
+        with self._threads:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, _DELAYS_AT + row)  # held for microseconds only
+            try:
+                (free_from,) = _ROW.unpack_from(self._delays, row * _ROW.size)
+                start: float = max(time.monotonic(), free_from)
+                _ROW.pack_into(self._delays, row * _ROW.size, start + delay_s)
+            finally:
+                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, _DELAYS_AT + row)
+        return start
+
+    def _locked(self, place: int) -> bool:
+        try:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except (BlockingIOError, PermissionError):  # POSIX leaves the choice of these two to the system
+            return False
+        return True
+
+
+def executor_commons(environment: Mapping[str, str]) -> Commons:
+    """The commons of the executor that this process works for.
+
+    Raises PlatformError where Spark has not said which folder is the executor's.
+    """
+    folder = environment.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
+    if not folder:
+        raise PlatformError(
+            "fetch.limits.hosts_shared_by: executor: want SPARK_LOCAL_DIRS, which Spark sets for its Python "
+            "workers, found none: outside Spark, and where a platform hides it, say hosts_shared_by: process"
+        )
+    return commons_in(Path(folder) / "recap_spark")
+
+
+def commons_in(folder: Path) -> Commons:
+    """The commons of a folder on a local disk, made if need be; the same object for a whole process."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return _opened(folder.resolve(), os.getpid())
+
+
+@cache
+def _opened(folder: Path, process: int) -> Commons:
+    # A forked child must not take its parent's locks for its own.
+    return Commons(folder)
+
+
+def _hash(name: str) -> int:
+    return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())
