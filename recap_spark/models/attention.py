@@ -75,7 +75,9 @@ def slot_attention(lengths: Tensor, *, reach: int, positions: int, flash: bool) 
 def _products_over_slots(lengths: Tensor, *, reach: int) -> Attend:
     # Two batched products and a softmax: SDPA's kernel for the CPU takes twice as long over a few queries.
     rows = lengths.shape[0]
-    unseen_s1t = torch.arange(reach, device=lengths.device) > lengths[:, None, None]
+    places = torch.arange(reach, device=lengths.device)
+    unseen_s1t = torch.zeros(rows, 1, reach, device=lengths.device)
+    unseen_s1t.masked_fill_(places > lengths[:, None, None], float("-inf"))
 
     def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         groups, width = keys.shape[2:]
@@ -84,7 +86,7 @@ def _products_over_slots(lengths: Tensor, *, reach: int) -> Attend:
         keys_ndt = keys.permute(0, 2, 3, 1)[:rows].flatten(0, 1)[:, :, :reach]
         values_ntd = values.transpose(1, 2)[:rows].flatten(0, 1)[:, :reach]
         scores_nqt = torch.bmm(query_nqd, keys_ndt)
-        scores_nqt.view(rows, -1, reach).masked_fill_(unseen_s1t, float("-inf"))
+        scores_nqt.view(rows, -1, reach).add_(unseen_s1t)
         return torch.bmm(scores_nqt.softmax(dim=-1), values_ntd).view(rows, -1, width)
 
     return attend
