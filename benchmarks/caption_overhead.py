@@ -34,7 +34,8 @@ from recap_spark.settings import LakeSettings, Settings, load
 from recap_spark.stages import caption
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES
-from recap_spark.workers.captioner import Captioner, CaptionerSpec, answer_captions, prepare_image
+from recap_spark.workers.captioner import Captioner, CaptionerSpec, prepare_image
+from recap_spark.workers.captions import stream_captions
 from recap_spark.workers.partition import Row
 
 TARGET = 0.85
@@ -123,16 +124,17 @@ def _bare_processes(images: Sequence[Row], *, spec: CaptionerSpec) -> Iterator[_
 
 def _caption_share(spec: CaptionerSpec, images: Sequence[Row], turn: Connection) -> None:
     captioner = spec.load("cpu")
-    _caption_batch(captioner, images[: spec.batch_size])
+    _caption_all(captioner, images[: spec.batch_size])
     turn.send(_DONE)
     while turn.recv() == _AGAIN:
-        for first in range(0, len(images), spec.batch_size):
-            _caption_batch(captioner, images[first : first + spec.batch_size])
+        _caption_all(captioner, images)
         turn.send(_DONE)
 
 
-def _caption_batch(captioner: Captioner, rows: Sequence[Row]) -> None:
-    answer_captions(captioner, [prepare_image(captioner, row) for row in rows], key="bare")
+def _caption_all(captioner: Captioner, rows: Sequence[Row]) -> None:
+    prepared = (prepare_image(captioner, row) for row in rows)
+    for _ in stream_captions(captioner, prepared, key="bare"):
+        pass
 
 
 @dataclass(frozen=True)

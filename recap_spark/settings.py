@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from recap_spark.errors import SettingsError
 from recap_spark.layers import Layers, leaves, stack
@@ -88,6 +88,14 @@ class CaptionerSettings(_Section):
     prompt: str
     max_new_tokens: Count
     dtype: Literal["float32", "bfloat16", "float16"]
+    engine: Literal["slots", "generate"]
+    float8_linears: bool
+
+    @model_validator(mode="after")
+    def _float8_by_slots(self) -> CaptionerSettings:
+        if self.float8_linears and self.engine != "slots":
+            raise ValueError(f"float8_linears: want engine slots for it, found {self.engine}")
+        return self
 
 
 class CaptionSettings(_Section):
@@ -97,6 +105,9 @@ class CaptionSettings(_Section):
     captioner: CaptionerSettings
     device: Literal["cpu", "gpu"]
     batch_size: Count
+    slots: Count
+    prefill_batch: Count
+    engine_memory_bytes: Count | None
     decode_threads: Count
     engine_threads: Count
     largest_pixels: Count

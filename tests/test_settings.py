@@ -12,6 +12,8 @@ from recap_spark.tracking import public_params
 
 CONF = Path(__file__).parents[1] / "conf"
 
+CAPTIONER = "model: m\nrevision: null\nprompt: p\nengine: slots\nfloat8_linears: false\n"
+
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
@@ -99,14 +101,18 @@ def test_a_key_that_no_file_sets_is_named_with_the_files_that_set_its_neighbours
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("model: m\nrevision: null\nprompt: p\ndtype: float32", "max_new_tokens: not set in any file"),
+        (f"{CAPTIONER}dtype: float32", "max_new_tokens: not set in any file"),
         (
-            "model: m\nrevision: null\nprompt: p\ndtype: float32\nmax_new_tokens: 9\nbeams: 4",
+            f"{CAPTIONER}dtype: float32\nmax_new_tokens: 9\nbeams: 4",
             "beams: nobody reads this key",
         ),
         (
-            "model: m\nrevision: null\nprompt: p\ndtype: float32\nmax_new_tokens: many",
+            f"{CAPTIONER}dtype: float32\nmax_new_tokens: many",
             "max_new_tokens: Input should be a valid integer, found 'many'",
+        ),
+        (
+            f"{CAPTIONER.replace('false', '1')}dtype: float32\nmax_new_tokens: 9",
+            "float8_linears: Input should be a valid boolean, found 1",
         ),
     ],
 )
@@ -114,6 +120,15 @@ def test_a_wrong_key_of_a_captioner_is_named_with_the_captioners_own_file(conf, 
     file = write(conf / "captioners" / "other.yml", text)
     mine = write(conf / "mine.yml", "caption: {captioner: other}")
     assert complaint(conf / "base.yml", mine) == [f"{file}: caption.captioner.{said}"]
+
+
+def test_float8_is_refused_for_an_engine_without_it(conf):
+    text = CAPTIONER.replace("false", "true").replace("slots", "generate")
+    file = write(conf / "captioners" / "other.yml", f"{text}dtype: float32\nmax_new_tokens: 9")
+    mine = write(conf / "mine.yml", "caption: {captioner: other}")
+    (said,) = complaint(conf / "base.yml", mine)
+    assert said.startswith(f"{file}: caption.captioner: ")
+    assert said.endswith("float8_linears: want engine slots for it, found generate")
 
 
 def test_all_wrong_keys_are_named_at_once(conf):

@@ -46,9 +46,10 @@ def generate_greedily(
         eos_token_id=sorted(stop_ids),
         pad_token_id=min(stop_ids),
     )
-    return [_until_stop(row, stop_ids) for row in output_bt[:, len(prompt) :].tolist()]
+    return [until_stop(row, stop_ids) for row in output_bt[:, len(prompt) :].tolist()]
 
 
-def _until_stop(tokens: list[int], stop_ids: frozenset[int]) -> Generated:
+def until_stop(tokens: list[int], stop_ids: frozenset[int]) -> Generated:
+    """The tokens up to the first stop, if there is one."""
     stop = next((place for place, token in enumerate(tokens) if token in stop_ids), None)
     return Generated(tokens if stop is None else tokens[:stop], stopped=stop is not None)

@@ -15,8 +15,9 @@ from recap_spark.settings import CaptionSettings, Settings
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
-from recap_spark.workers.captioner import CaptionerSpec, answer_captions, describe_captioner, prepare_image
-from recap_spark.workers.partition import run_partition
+from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, prepare_image
+from recap_spark.workers.captions import stream_captions
+from recap_spark.workers.partition import stream_partition
 
 
 def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
@@ -24,6 +25,9 @@ def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
     return CaptionerSpec(
         **settings.captioner.model_dump(),
         batch_size=settings.batch_size,
+        slots=settings.slots,
+        prefill_batch=settings.prefill_batch,
+        engine_memory_bytes=settings.engine_memory_bytes,
         decode_threads=settings.decode_threads,
         engine_threads=settings.engine_threads,
         largest_pixels=settings.largest_pixels,
@@ -33,11 +37,11 @@ def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
 def caption_images(images: DataFrame, *, captioner: CaptionerSpec, key: str, device: str) -> DataFrame:
     """Describe every image of `uid, bytes`; one that does not decode gets a row that says so."""
     runner = partial(
-        run_partition,
+        stream_partition,
         spec=captioner,
         device=partial(task_device, device),
         prepare=prepare_image,
-        answer=partial(answer_captions, key=key),
+        stream=partial(stream_captions, key=key),
     )
     profile = task_profile(images.sparkSession, device)
     return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)

@@ -1,16 +1,14 @@
-"""Rows of images → rows of captions"""
+"""A captioner as conf describes it → the model on a worker, and images as it wants them"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-
 from recap_spark.errors import WeightsError
-from recap_spark.statuses import CaptionStatus, FinishReason
+from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures import PictureError, decode_rgb
 from recap_spark.workers.weights import resolve, weights_sha256
@@ -19,16 +17,7 @@ if TYPE_CHECKING:  # the driver describes a captioner without torch; only worker
     from torch import Tensor
     from transformers import LlavaForConditionalGeneration
 
-CAPTIONED = pa.schema(
-    [
-        ("uid", pa.string()),
-        ("captioner", pa.string()),
-        ("status", pa.string()),
-        ("finish_reason", pa.string()),
-        ("tokens", pa.int32()),
-        ("caption", pa.string()),
-    ]
-)
+    from recap_spark.models.engine import SlotEngine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +30,12 @@ class CaptionerSpec:
     prompt: str
     max_new_tokens: int
     dtype: str
-    batch_size: int  # images per generation
+    engine: str  # slots or generate
+    float8_linears: bool
+    batch_size: int  # images per generation, and rows per answer
+    slots: int  # images decoded at once by engine slots, at most
+    prefill_batch: int  # prompts it reads at once
+    engine_memory_bytes: int | None  # that it may hold beside the weights
     decode_threads: int
     engine_threads: int  # of torch on a CPU
     largest_pixels: int
@@ -56,6 +50,7 @@ class Captioner:
 
     spec: CaptionerSpec
     model: LlavaForConditionalGeneration
+    engine: SlotEngine | None  # None: transformers' own generate
     tokenizer: Any  # transformers' tokenizers share no one type
     prompt_ids: list[int]
     stop_ids: frozenset[int]
@@ -88,7 +83,7 @@ def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
         "prompt": spec.prompt,
         "chat_template": processor.chat_template,
         "decoding": json.dumps({"strategy": "greedy", "max_new_tokens": spec.max_new_tokens}),
-        "dtype": spec.dtype,
+        "dtype": f"{spec.dtype}, float8 linears" if spec.float8_linears else spec.dtype,
     }
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
     return {"captioner": f"{spec.name}-{fingerprint[:12]}", "fingerprint": fingerprint, **made_by}
@@ -110,15 +105,42 @@ def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
     )
     processor = AutoProcessor.from_pretrained(source, revision=spec.revision or "main")
     images = processor.image_processor
-    return Captioner(
+    captioner = Captioner(
         spec=spec,
         model=model.to(device).eval(),
+        engine=None,
         tokenizer=processor.tokenizer,
         prompt_ids=_prompt_ids(processor, model, spec.prompt),
         stop_ids=_stop_ids(model),
         side=model.config.vision_config.image_size,
         mean=tuple(images.image_mean),
         std=tuple(images.image_std),
+    )
+    return replace(captioner, engine=slot_engine(captioner)) if spec.engine == "slots" else captioner
+
+
+def slot_engine(captioner: Captioner) -> SlotEngine:
+    """The captioner's own engine, on the model's weights.
+
+    Raises WeightsError where it cannot run this model, PlatformError where the device has no float8.
+    """
+    from recap_spark.models.engine import EngineLimits, SlotEngine
+
+    spec = captioner.spec
+    limits = EngineLimits(
+        max_new_tokens=spec.max_new_tokens,
+        slots=spec.slots,
+        prefill_batch=spec.prefill_batch,
+        memory_bytes=spec.engine_memory_bytes,
+        float8_linears=spec.float8_linears,
+    )
+    return SlotEngine(
+        captioner.model,
+        captioner.prompt_ids,
+        stop_ids=captioner.stop_ids,
+        mean=captioner.mean,
+        std=captioner.std,
+        limits=limits,
     )
 
 
@@ -134,45 +156,6 @@ def prepare_image(captioner: Captioner, row: Row) -> Prepared:
     return Prepared(
         row["uid"], to_pixels(picture, side=captioner.side, fill=(red, green, blue)), CaptionStatus.OK
     )
-
-
-def answer_captions(captioner: Captioner, images: list[Prepared], *, key: str) -> pa.RecordBatch:
-    """One row of CAPTIONED for every image, in order; `key` is the captioner's in the table."""
-    import torch
-
-    from recap_spark.models.generation import generate_greedily
-    from recap_spark.models.pixels import normalise
-
-    pixels = [image.pixels for image in images if image.pixels is not None]
-    captions: list[Row] = []
-    if pixels:
-        batch = torch.stack(pixels).to(captioner.model.device)
-        generated = generate_greedily(
-            captioner.model,
-            normalise(batch, mean=captioner.mean, std=captioner.std),
-            captioner.prompt_ids,
-            max_new_tokens=captioner.spec.max_new_tokens,
-            stop_ids=captioner.stop_ids,
-        )
-        captions = [_said(captioner, caption.tokens, stopped=caption.stopped) for caption in generated]
-    answers = iter(captions)
-    rows = [
-        {"uid": image.uid, "captioner": key, "status": str(image.status)}
-        | (next(answers) if image.pixels is not None else {})
-        for image in images
-    ]
-    return pa.RecordBatch.from_pylist(rows, schema=CAPTIONED)
-
-
-def _said(captioner: Captioner, tokens: list[int], *, stopped: bool) -> Row:
-    text = captioner.tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    finish = FinishReason.STOP if stopped else FinishReason.LENGTH
-    return {
-        "status": str(CaptionStatus.OK if text else CaptionStatus.EMPTY_CAPTION),
-        "finish_reason": str(finish),
-        "tokens": len(tokens) + stopped,
-        "caption": text or None,
-    }
 
 
 def _prompt_ids(processor: Any, model: Any, prompt: str) -> list[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -77,10 +77,26 @@ def run_partition(
     prepare: Callable[[M, Row], A],
     answer: Callable[[M, list[A]], pa.RecordBatch],
 ) -> Iterator[pa.RecordBatch]:
-    """Answers for every row, `spec.batch_size` at a time. An empty partition never loads the model.
+    """Answers for every row in order, `spec.batch_size` at a time; otherwise as `stream_partition`."""
 
-    `prepare` runs in `spec.decode_threads` threads ahead of `answer`, which is given its results in the rows'
-    order.
+    def stream(model: M, prepared: Iterator[A]) -> Iterator[pa.RecordBatch]:
+        return (answer(model, some) for some in chunks(prepared, spec.batch_size))
+
+    return stream_partition(batches, spec=spec, device=device, prepare=prepare, stream=stream)
+
+
+def stream_partition(
+    batches: Iterable[pa.RecordBatch],
+    *,
+    spec: Spec[M],
+    device: Callable[[], str],
+    prepare: Callable[[M, Row], A],
+    stream: Callable[[M, Iterator[A]], Iterator[pa.RecordBatch]],
+) -> Iterator[pa.RecordBatch]:
+    """Answers for every row, in batches as `stream` makes them. An empty partition never loads the model.
+
+    `prepare` runs in `spec.decode_threads` threads ahead of `stream`, which draws its results in the rows'
+    order, as many as it wants at a time.
     """
     rows = (row for batch in batches for row in batch.to_pylist())
     first = next(rows, None)
@@ -89,11 +105,14 @@ def run_partition(
     model = loaded(spec, device())
     with ThreadPoolExecutor(spec.decode_threads) as pool:
         ready = _mapped(lambda row: prepare(model, row), _chain(first, rows), pool, ahead=2 * spec.batch_size)
-        for some in ahead(_chunks(ready, spec.batch_size), size=_BATCHES_AHEAD):
-            yield answer(model, some)
+        prepared = ahead(ready, size=_BATCHES_AHEAD * spec.batch_size)
+        try:
+            yield from stream(model, prepared)
+        finally:
+            prepared.close()
 
 
-def ahead(items: Iterable[A], *, size: int) -> Iterator[A]:
+def ahead(items: Iterable[A], *, size: int) -> Generator[A]:
     """The same items, drawn by a thread that stays at most `size` in front; its exceptions are raised
     here.
     """
@@ -155,7 +174,8 @@ def _mapped(
         yield begun.popleft().result()
 
 
-def _chunks(items: Iterable[A], size: int) -> Iterator[list[A]]:
+def chunks(items: Iterable[A], size: int) -> Iterator[list[A]]:
+    """The same items, `size` at a time; the last list may be shorter."""
     source = iter(items)
     while chunk := list(islice(source, size)):
         yield chunk

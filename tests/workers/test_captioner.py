@@ -14,11 +14,11 @@ from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.workers.captioner import (
     CaptionerSpec,
-    answer_captions,
     describe_captioner,
     load_captioner,
     prepare_image,
 )
+from recap_spark.workers.captions import answer_captions
 from recap_spark.workers.partition import run_partition
 from recap_spark.workers.weights import resolve
 
@@ -29,7 +29,12 @@ SPEC = CaptionerSpec(
     prompt="Please generate a detailed caption of this image. Please be as descriptive as possible.",
     max_new_tokens=128,
     dtype="float32",
+    engine="generate",
+    float8_linears=False,
     batch_size=16,
+    slots=8,
+    prefill_batch=2,
+    engine_memory_bytes=None,
     decode_threads=2,
     engine_threads=1,
     largest_pixels=1_000_000,
