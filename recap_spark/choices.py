@@ -56,3 +56,11 @@ class ClipFractionFilter(_ClipScore):
 Filter = Annotated[
     BasicFilter | CaptionFilter | ClipThresholdFilter | ClipFractionFilter, Field(discriminator="name")
 ]
+
+
+class ImportSettings(_Strict):
+    """shards of pictures + samples → images; by the rules of fetch.limits where those speak of pictures."""
+
+    source: str | None
+    files_per_commit: Annotated[int, Field(ge=1)]
+    tasks_per_commit: Annotated[int, Field(ge=1)]

@@ -17,6 +17,7 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 from recap_spark.errors import InputError, RecapError
+from recap_spark.imports import IMPORTS
 from recap_spark.lake import Lake
 from recap_spark.pipeline import STAGES, named, run_all, run_stage
 from recap_spark.progress import Progress
@@ -83,7 +84,7 @@ def all_stages(conf: Conf = _LAPTOP) -> None:
 def compact(conf: Conf = _LAPTOP) -> None:
     """Rewrite every table's small files into large ones, clustered by key."""
     with _opened(conf) as (lake, _, _):
-        for table in ALL:
+        for table in (*ALL, IMPORTS):
             if lake.holds(table):
                 lake.compact(table)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from recap_spark.choices import Filter
+from recap_spark.choices import Filter, ImportSettings
 from recap_spark.errors import SettingsError
 from recap_spark.layers import Layers, leaves, stack
 from recap_spark.workers.limits import FetchLimits
@@ -176,6 +176,7 @@ class Settings(_Section):
     lake: LakeSettings
     session: SessionSettings
     ingest: IngestSettings
+    import_images: ImportSettings
     fetch: FetchSettings
     caption: CaptionSettings
     score: ScoreSettings
