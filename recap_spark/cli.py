@@ -1,4 +1,4 @@
-"""`recap-spark <stage|all|demo|doctor|sql|compact>`: the command line
+"""`recap-spark <stage|all|demo|doctor|sql|write-subset|compact>`: the command line
 
 Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
 """
@@ -17,6 +17,7 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 from recap_spark.errors import InputError, RecapError
+from recap_spark.imports import IMPORTS
 from recap_spark.lake import Lake
 from recap_spark.pipeline import STAGES, named, run_all, run_stage
 from recap_spark.progress import Progress
@@ -83,7 +84,7 @@ def all_stages(conf: Conf = _LAPTOP) -> None:
 def compact(conf: Conf = _LAPTOP) -> None:
     """Rewrite every table's small files into large ones, clustered by key."""
     with _opened(conf) as (lake, _, _):
-        for table in ALL:
+        for table in (*ALL, IMPORTS):
             if lake.holds(table):
                 lake.compact(table)
 
@@ -117,6 +118,25 @@ def sql(query: str, conf: Conf = _LAPTOP) -> None:
             lake.spark.sql(query).show(1000, truncate=False)
         except PySparkException as error:
             raise InputError(f"sql: {error}") from error
+
+
+@app.command("write-subset")
+def write_subset(
+    query: Annotated[str, typer.Option(help="SQL whose rows have a column uid.")],
+    output: Annotated[str, typer.Option(help="File or URL of the subset, .npy.")],
+    conf: Conf = _LAPTOP,
+) -> None:
+    """Write the uids of a query as a subset file, as DataComp's resharder and ingest.subset read it."""
+    from recap_spark.stages.subset import write_subset as write
+
+    with _opened(conf) as (lake, settings, _):
+        if settings.lake.namespace:
+            lake.spark.sql(f"USE {settings.lake.namespace}")
+        try:
+            written = write(lake.spark.sql(query), output)
+        except PySparkException as error:
+            raise InputError(f"write-subset: {error}") from error
+        typer.echo(f"{written} uids in {output}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from recap_spark.errors import SettingsError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings import Settings
-from recap_spark.stages import caption, export, fetch, ingest, mix, score
+from recap_spark.stages import caption, export, fetch, import_images, ingest, mix, score
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
 from recap_spark.tracking import stage_run
 
@@ -33,6 +33,7 @@ class Stage:
 
 STAGES = (
     Stage("ingest", ingest.run, reads=(), writes=(SAMPLES, REJECTS)),
+    Stage("import-images", import_images.run, reads=(SAMPLES,), writes=(IMAGES,)),
     Stage("fetch", fetch.run, reads=(SAMPLES,), writes=(IMAGES,), counted=IMAGES),
     Stage("caption", caption.run, reads=(IMAGES,), writes=(CAPTIONS, CAPTIONERS), counted=CAPTIONS),
     Stage("score", score.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=(SCORES,), counted=SCORES),

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from recap_spark.choices import Filter, ImportSettings
 from recap_spark.errors import SettingsError
 from recap_spark.layers import Layers, leaves, stack
 from recap_spark.workers.limits import FetchLimits
@@ -59,6 +60,9 @@ class IngestSettings(_Section):
     longest_text: Count
     caption_cap: Count
     files_per_commit: Count
+    subset: str | None
+    filters: tuple[Filter, ...]
+    language_model: str | None
     published_captioner: str
     published_scorer: str
     published_judge: str
@@ -183,6 +187,7 @@ class Settings(_Section):
     lake: LakeSettings
     session: SessionSettings
     ingest: IngestSettings
+    import_images: ImportSettings
     fetch: FetchSettings
     caption: CaptionSettings
     score: ScoreSettings

@@ -19,8 +19,11 @@ class RejectReason(StrEnum):
     WRONG_TYPE = "wrong_type"  # a value that its column's type cannot hold
     REPEATED_UID = "repeated_uid"  # the same uid and content as the row that was kept
     CONFLICTING_UID = "conflicting_uid"  # the same uid as the row that was kept, other content
-    UNREADABLE_FILE = "unreadable_file"  # truncated, or not Parquet
+    UNREADABLE_FILE = "unreadable_file"  # truncated, or not what its name says
     MISSING_COLUMNS = "missing_columns"  # a Parquet file of something else
+    FILTERED_BASIC = "filtered_basic"  # sound, but left out by a condition of ingest.filters, as those below
+    FILTERED_CAPTION = "filtered_caption"
+    FILTERED_CLIP_SCORE = "filtered_clip_score"
 
 
 class FetchStatus(StrEnum):

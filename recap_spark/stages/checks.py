@@ -20,7 +20,7 @@ def reject_reason(*, longest_text: int) -> Column:
     return F.coalesce(
         _when(F.col("mistyped"), RejectReason.WRONG_TYPE),
         _when(F.col("uid").isNull(), RejectReason.NULL_UID),
-        _when(~_is_md5_like(F.col("uid")), RejectReason.MALFORMED_UID),
+        _when(~is_md5_like(F.col("uid")), RejectReason.MALFORMED_UID),
         _when(F.coalesce(url, F.lit("")) == "", RejectReason.EMPTY_URL),
         # `host:8080/` is a url without a scheme, which fetch answers as it answers any that it cannot parse.
         _when(~is_plain & url.rlike(r"^(?i)(?!https?:)[a-z][a-z0-9+.-]*:(?!\d)"), RejectReason.NOT_HTTP),
@@ -54,7 +54,7 @@ def repaired_caption(text: Column, *, cap: int) -> Column:
     return F.when(is_visible, cut)
 
 
-def _is_md5_like(uid: Column) -> Column:
+def is_md5_like(uid: Column) -> Column:
     """32 lower-case hexadecimal digits, at a third of the cost of a regular expression."""
     return (F.octet_length(uid) == 32) & F.unhex(uid).isNotNull() & (F.lower(uid) == uid)
 

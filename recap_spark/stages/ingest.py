@@ -26,6 +26,7 @@ from recap_spark.stages.metadata import (
     survey_files,
 )
 from recap_spark.stages.published import add_published, identify
+from recap_spark.stages.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
 
 _BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
@@ -50,17 +51,20 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     """
     lake.create(SAMPLES, REJECTS)
     files = list_files(lake.spark, settings.ingest.source)
+    selection = select_from(lake.spark, settings.ingest, files)
     step = settings.ingest.files_per_commit
     counts: Counter[str] = Counter()
     with progress.stage("ingest", rows=len(files)) as advance:
         for first in range(0, len(files), step):
             some = files[first : first + step]
-            counts += _ingest_files(lake, settings.ingest, some)
+            counts += _ingest_files(lake, settings.ingest, some, selection)
             advance(len(some), note=f"files {first} to {first + len(some) - 1}")
     return counts
 
 
-def _ingest_files(lake: Lake, settings: IngestSettings, files: list[str]) -> Counter[str]:
+def _ingest_files(
+    lake: Lake, settings: IngestSettings, files: list[str], selection: Selection | None
+) -> Counter[str]:
     layout = DATACOMP if settings.layout == "datacomp" else RECAP
     survey = survey_files(lake.spark, files, layout)
     if survey.refused:
@@ -71,8 +75,11 @@ def _ingest_files(lake: Lake, settings: IngestSettings, files: list[str]) -> Cou
     if settings.layout == "recap":
         counts = _ingest_published(lake, settings, rows)
     else:
-        checked = checked_rows(rows, longest_text=settings.longest_text, caption_cap=settings.caption_cap)
-        counts = _ingest_rows(lake, checked, rivals=lake.read(SAMPLES))
+        with selected(lake, rows, selection) as (wanted, left_out):
+            checked = checked_rows(
+                wanted, longest_text=settings.longest_text, caption_cap=settings.caption_cap
+            )
+            counts = left_out + _ingest_rows(lake, checked, rivals=lake.read(SAMPLES))
     found = count_rows(lake.spark, survey)
     answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
     if found != answered:

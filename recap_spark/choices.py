@@ -1,0 +1,66 @@
+"""The settings that choose rows: conditions of ingest by DataComp's names, and where pictures are imported
+from
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class BasicFilter(_Strict):
+    """DataComp's basic filter: English, more than 2 words and 5 characters, the shorter side of at least 200
+    pixels, the longer at most 3 times as long (DataComp, baselines/apply_filter.py).
+    """
+
+    name: Literal["basic"]
+
+
+class CaptionFilter(_Strict):
+    """DataComp's caption filter, a part of its image-based one: English, more than 1 word and 5
+    characters.
+    """
+
+    name: Literal["caption"]
+
+
+class _ClipScore(_Strict):
+    arch: Literal["b32", "l14"]
+
+    @property
+    def column(self) -> str:
+        return f"clip_{self.arch}_similarity_score"
+
+
+class ClipThresholdFilter(_ClipScore):
+    """CLIP score of image and alt-text, as published, of at least a threshold."""
+
+    name: Literal["clip_score_threshold"]
+    threshold: Annotated[float, Field(ge=-1, le=1)]
+
+
+class ClipFractionFilter(_ClipScore):
+    """CLIP score, as published, among the best fraction of all rows of ingest.source, whatever else leaves
+    them out.
+    """
+
+    name: Literal["clip_score_fraction"]
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+
+
+Filter = Annotated[
+    BasicFilter | CaptionFilter | ClipThresholdFilter | ClipFractionFilter, Field(discriminator="name")
+]
+
+
+class ImportSettings(_Strict):
+    """shards of pictures + samples → images; by the rules of fetch.limits where those speak of pictures."""
+
+    source: str | None
+    files_per_commit: Annotated[int, Field(ge=1)]
+    tasks_per_commit: Annotated[int, Field(ge=1)]

@@ -1,0 +1,154 @@
+"""A stream of bytes → the members of a tar, one at a time, none of them trusted
+
+Python's tarfile reads a header's extension of any length into memory and keeps every member it has seen; here
+a name is a name and never a path, and nothing longer than its limit is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+_BLOCK = 512
+_LONGEST_EXTENSION = 65536  # of a long name or of pax records; a path has at most 4096 bytes on Linux
+_SKIPPED_AT_ONCE = 1 << 20
+_REGULAR = b"\x00", b"0", b"7"
+_WITHOUT_DATA = b"1", b"2", b"3", b"4", b"5", b"6"  # links, devices, folders
+_GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"L", b"K", b"x", b"g", b"S"
+
+
+class TarFault(Exception):  # noqa: N818  the field's word for what is wrong with a file
+    """The stream is no tar, or ends early. The members that came before stand."""
+
+
+class Stream(Protocol):
+    """Bytes in order."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class Member:
+    """One file of the tar."""
+
+    name: str
+    size: int
+    body: bytes | None  # None where it was not wanted
+
+
+@dataclass(frozen=True)
+class _Header:
+    name: str
+    size: int
+    kind: bytes
+
+
+def members(stream: Stream, *, wants: Callable[[str, int], bool]) -> Iterator[Member]:
+    """The regular files of a tar (POSIX ustar and pax, GNU long names), in order.
+
+    Only the bodies that `wants(name, size)` asks for are read; the others are passed over.
+    Raises TarFault at the place where the stream stops being a tar, or ends without tar's end mark.
+    """
+    given: dict[str, str] = {}
+    while (header := _header(stream)) is not None:
+        if header.kind in (_GNU_LONG_NAME, _PAX):
+            given |= _extension(stream, header)
+        elif header.kind == _SPARSE:
+            raise TarFault(f"{header.name[:80]!r} is a sparse member")
+        elif header.kind in _REGULAR:
+            name, size = given.get("path", header.name), _size(given, header)
+            wanted = wants(name, size)
+            body = _read(stream, size, name) if wanted else None
+            _skip(stream, _padding(size) if wanted else size + _padding(size), name)
+            given = {}
+            yield Member(name, size, body)
+        else:
+            held = 0 if header.kind in _WITHOUT_DATA else header.size
+            _skip(stream, held + _padding(held), header.name)
+            # A global record speaks of all members, a long link of the member after it; neither ends the
+            # name.
+            given = given if header.kind in (_PAX_GLOBAL, _GNU_LONG_LINK) else {}
+
+
+def _header(stream: Stream) -> _Header | None:
+    """The next header, None at the end mark."""
+    block = stream.read(_BLOCK)
+    if not block:
+        raise TarFault("ends without tar's end mark")
+    if len(block) < _BLOCK:
+        raise TarFault("ends in the middle of a header")
+    if not any(block):
+        return None
+    if sum(block[:148]) + sum(block[156:]) + 8 * ord(" ") != _number(block[148:156]):
+        raise TarFault("not a tar header: its checksum is wrong")
+    name = _text(block[:100])
+    if block[257:263] == b"ustar\x00" and (folder := _text(block[345:500])):
+        name = f"{folder}/{name}"
+    return _Header(name, _number(block[124:136]), block[156:157])
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:  # GNU: too large for octal digits
+        number = int.from_bytes(field, "big") & ~(0x80 << 8 * (len(field) - 1))
+    else:
+        try:
+            number = int(field.strip(b" \x00") or b"0", 8)
+        except ValueError as error:
+            raise TarFault(f"not a tar header: want octal digits, found {field!r}") from error
+    if not 0 <= number < 1 << 63:
+        raise TarFault(f"not a tar header: a number of {number}")
+    return number
+
+
+def _text(field: bytes) -> str:
+    return field.partition(b"\x00")[0].decode(errors="replace")
+
+
+def _extension(stream: Stream, header: _Header) -> dict[str, str]:
+    """What an extension header says of the next member: its path and its size."""
+    if header.size > _LONGEST_EXTENSION:
+        raise TarFault(f"a header extension of {header.size} bytes, more than {_LONGEST_EXTENSION}")
+    data = _read(stream, header.size, header.name)
+    _skip(stream, _padding(header.size), header.name)
+    return {"path": _text(data)} if header.kind == _GNU_LONG_NAME else _pax_records(data)
+
+
+def _pax_records(data: bytes) -> dict[str, str]:
+    records: dict[str, str] = {}
+    while data.strip(b"\x00"):
+        length, _, _ = data.partition(b" ")
+        if not length.isdigit() or len(length) > 6 or not len(length) + 1 < int(length) <= len(data):
+            raise TarFault(f"a pax record of {length[:20]!r} bytes")
+        keyword, _, value = data[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
+        records[keyword.decode(errors="replace")] = value.decode(errors="replace")
+        data = data[int(length) :]
+    if any(name.startswith("GNU.sparse") for name in records):
+        raise TarFault("a sparse member")
+    return {name: records[name] for name in ("path", "size") if name in records}
+
+
+def _size(given: dict[str, str], header: _Header) -> int:
+    size = given.get("size", str(header.size))
+    if not (size.isascii() and size.isdigit()) or len(size) > 18:
+        raise TarFault(f"a member of {size[:20]!r} bytes")
+    return int(size)
+
+
+def _padding(size: int) -> int:
+    return -size % _BLOCK
+
+
+def _read(stream: Stream, size: int, name: str) -> bytes:
+    body = stream.read(size)
+    if len(body) < size:
+        raise TarFault(f"ends in the middle of {name[:80]!r}")
+    return body
+
+
+def _skip(stream: Stream, size: int, name: str) -> None:
+    while size:
+        passed = len(stream.read(min(size, _SKIPPED_AT_ONCE)))
+        if not passed:
+            raise TarFault(f"ends in the middle of {name[:80]!r}")
+        size -= passed

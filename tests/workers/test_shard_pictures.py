@@ -1,0 +1,251 @@
+"""Pictures that img2dataset left behind are read by what stands beside them, and examined like fetched
+ones.
+"""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from recap_spark.errors import InputError
+from recap_spark.settings import load
+from recap_spark.workers.shard_listing import list_shards
+from recap_spark.workers.shard_pictures import describe_shards, read_shards
+
+CONF = Path(__file__).parents[2] / "conf" / "base.yml"
+UIDS = [f"{number:032x}" for number in range(10)]
+
+
+def picture(number: int = 0, kind: str = "JPEG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8 + number, 6), (20 * number, 99, 7)).save(out, kind)
+    return out.getvalue()
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def member(archive: tarfile.TarFile, name: str, body: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(body)
+    archive.addfile(info, io.BytesIO(body))
+
+
+def write_tar(path: Path, *samples: tuple[str, bytes, dict | bytes | None]) -> Path:
+    """Key, picture and metadata of each, in the order that img2dataset writes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for key, body, said in samples:
+            member(archive, f"{key}.jpg", body)
+            member(archive, f"{key}.txt", b"words")
+            if said is not None:
+                member(archive, f"{key}.json", said if isinstance(said, bytes) else json.dumps(said).encode())
+    return path
+
+
+def write_parquet(path: Path, *rows: dict, **columns: pa.DataType) -> Path:
+    schema = pa.schema(
+        columns or {"key": pa.string(), "uid": pa.string(), "sha256": pa.string(), "status": pa.string()}
+    )
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    return path
+
+
+def described(folder: Path) -> list[dict]:
+    rows = [{"file": one.path, "side": one.side} for one in list_shards(str(folder))]
+    batch = pa.RecordBatch.from_pylist(rows, schema=pa.schema({"file": pa.string(), "side": pa.string()}))
+    return [row for some in describe_shards([batch], source=str(folder)) for row in some.to_pylist()]
+
+
+WANTED = pa.schema(
+    {
+        "file": pa.string(),
+        "wanted": pa.list_(pa.struct({name: pa.string() for name in ("key", "uid", "expected", "recorded")})),
+    }
+)
+
+
+def read(folder: Path, file: str, *wanted: dict, **changed) -> dict[str, dict]:
+    limits = replace(load(CONF).fetch.limits, **changed)
+    full = [{"expected": None, "recorded": None} | one for one in wanted]
+    batch = pa.RecordBatch.from_pylist([{"file": file, "wanted": full}], schema=WANTED)
+    rows = [
+        row for some in read_shards([batch], source=str(folder), limits=limits) for row in some.to_pylist()
+    ]
+    assert len({row["uid"] for row in rows}) == len(rows)
+    return {row["uid"]: row for row in rows}
+
+
+def test_a_tar_describes_its_pictures_by_json_or_by_a_key_that_is_a_uid(tmp_path):
+    write_tar(
+        tmp_path / "00000.tar",
+        ("000000000", picture(), {"uid": UIDS[1], "sha256": "a" * 64, "status": "success"}),
+        (UIDS[2], picture(), {}),
+        (f"{UIDS[3]}-1", picture(), None),
+        ("000000003", picture(), {"uid": "no uid", "sha256": "b" * 64}),
+        ("000000004", picture(), b"{" * 100_000),
+        ("000000005", picture(), b'{"n": ' + b"9" * 5000 + b"}"),
+        ("000000006", picture(), b'["a list"]'),
+        ("000000007", picture(), b'{"uid": 7, "sha256": null}'),
+    )
+    found = [
+        (row["position"], row["key"], row["uid"], row["sha256"], row["state"]) for row in described(tmp_path)
+    ]
+    assert found == [
+        (0, "000000000", UIDS[1], "a" * 64, "picture"),
+        (1, UIDS[2], UIDS[2], None, "picture"),
+        (2, f"{UIDS[3]}-1", UIDS[3], None, "picture"),
+        (3, "000000003", None, "b" * 64, "picture"),
+        *((at, f"00000000{at}", None, None, "picture") for at in range(4, 8)),
+    ]
+
+
+def test_a_side_file_speaks_for_its_tar_and_names_what_img2dataset_failed_at(tmp_path):
+    write_tar(tmp_path / "00000.tar", ("000000000", picture(), None))
+    rows = [
+        {"key": "000000000", "uid": UIDS[0], "sha256": "a" * 64, "status": "success"},
+        {"key": "000000001", "uid": UIDS[1], "sha256": None, "status": "failed_to_download"},
+    ]
+    write_parquet(tmp_path / "00000.parquet", *rows)
+    found = [(row["file"], row["uid"], row["state"]) for row in described(tmp_path)]
+    assert found == [("00000.tar", UIDS[0], "picture"), ("00000.tar", UIDS[1], "failed")]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "without keys"])
+def test_a_useless_side_file_is_said_and_the_tar_speaks_for_itself(tmp_path, damage):
+    write_tar(tmp_path / "00000.tar", ("000000000", picture(), {"uid": UIDS[0]}))
+    side = write_parquet(tmp_path / "00000.parquet", {"uid": UIDS[5]}, uid=pa.string())
+    if damage == "truncated":
+        side.write_bytes(side.read_bytes()[:-5])
+    fault, row = described(tmp_path)
+    assert (fault["file"], fault["state"]) == ("00000.parquet", "unreadable_file")
+    assert (row["file"], row["uid"]) == ("00000.tar", UIDS[0])
+
+
+def test_files_that_hold_no_pictures_are_faults_that_say_what_was_found(tmp_path):
+    write_parquet(tmp_path / "a.parquet", {"name": "Ann"}, name=pa.string())
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
+    (tmp_path / "c.tar").write_bytes(b"<html>404</html>" * 100)
+    (tmp_path / "d.tar").write_bytes(b"")
+    found = {row["file"]: (row["state"], row["detail"]) for row in described(tmp_path)}
+    assert found["a.parquet"][0] == "missing_columns"
+    assert "found ['name']" in found["a.parquet"][1]
+    assert [found[name][0] for name in ("b.parquet", "c.tar", "d.tar")] == ["unreadable_file"] * 3
+    assert "not a tar header" in found["c.tar"][1]
+    assert found["d.tar"][1] == "ends without tar's end mark"
+
+
+def test_listing_passes_over_unfinished_work_and_says_when_there_is_nothing(tmp_path):
+    write_tar(tmp_path / "part" / "00000.tar", ("a", picture(), None))
+    write_tar(tmp_path / "_tmp" / "00001.tar", ("a", picture(), None))
+    (tmp_path / "00000_stats.json").write_text("{}")
+    assert [one.path for one in list_shards(str(tmp_path))] == ["part/00000.tar"]
+    (tmp_path / "part" / "00000.tar").unlink()
+    for source, said in ((tmp_path, "found none in"), (tmp_path / "nowhere", "want a folder")):
+        with pytest.raises(InputError, match=said):
+            list_shards(str(source))
+
+
+def test_a_truncated_tar_keeps_what_was_read_before(tmp_path):
+    whole = write_tar(tmp_path / "0.tar", *((str(at), picture(at), {"uid": UIDS[at]}) for at in range(5)))
+    with tarfile.open(whole) as archive:
+        within = archive.getmember("3.jpg").offset_data + 100
+    whole.write_bytes(whole.read_bytes()[:within])
+    rows = described(tmp_path)
+    assert [row["uid"] for row in rows] == [*UIDS[:3], None]
+    assert (rows[-1]["state"], rows[-1]["detail"]) == ("unreadable_file", "ends in the middle of '3.jpg'")
+    wanted = [{"key": str(at), "uid": UIDS[at]} for at in range(5)]
+    assert read(tmp_path, "0.tar", *wanted).keys() == set(UIDS[:3])
+
+
+def test_every_picture_is_examined_and_ends_in_one_status(tmp_path):
+    good = picture(1)
+    write_tar(
+        tmp_path / "0.tar",
+        ("good", good, None),
+        ("half", picture(2)[:400], None),
+        ("page", b"<html>", None),
+        ("large", picture(3) + b"\x00" * 10_000, None),
+        ("png", picture(4, "PNG"), None),
+        ("empty", b"", None),
+    )
+    keys = ("good", "half", "page", "large", "png", "empty")
+    wanted = [{"key": key, "uid": uid} for key, uid in zip(keys, UIDS, strict=False)]
+    rows = read(tmp_path, "0.tar", *wanted, largest_bytes=5000)
+    found = {key: (rows[uid]["status"], rows[uid]["format"]) for key, uid in zip(keys, UIDS, strict=False)}
+    assert found == {
+        "good": ("ok", "jpeg"),
+        "half": ("undecodable", None),
+        "page": ("not_an_image", None),
+        "large": ("too_large", None),
+        "png": ("ok", "png"),
+        "empty": ("not_an_image", None),
+    }
+    row = rows[UIDS[0]]
+    assert (row["bytes"], row["sha256"], row["width"], row["height"]) == (good, sha(good), 9, 6)
+    assert (row["attempts"], row["sha256_matches"]) == (0, None)
+
+
+@pytest.mark.parametrize(
+    ("expected", "recorded", "rule", "ends"),
+    [
+        ("a" * 64, "a" * 64, "refuse", ("ok", True, "a" * 64)),
+        ("a" * 64, "b" * 64, "refuse", ("hash_mismatch", False, "b" * 64)),
+        ("a" * 64, "b" * 64, "keep", ("ok", False, "b" * 64)),
+        ("a" * 64, None, "refuse", ("ok", None, "own")),
+        ("own", None, "refuse", ("ok", True, "own")),
+        (None, "b" * 64, "refuse", ("ok", None, "b" * 64)),
+    ],
+)
+def test_the_recorded_hash_of_the_download_is_held_against_the_metadata(
+    tmp_path, expected, recorded, rule, ends
+):
+    body = picture()
+    own = {"own": sha(body)}
+    write_tar(tmp_path / "0.tar", ("k", body, None))
+    want = {"key": "k", "uid": UIDS[0], "expected": own.get(expected, expected), "recorded": recorded}
+    row = read(tmp_path, "0.tar", want, hash_mismatch=rule)[UIDS[0]]
+    assert (row["status"], row["sha256_matches"], row["sha256"]) == (*ends[:2], own.get(ends[2], ends[2]))
+    assert (row["bytes"] is None) == (row["status"] != "ok")
+
+
+def test_a_picture_whose_own_metadata_names_another_sample_is_nobody_elses(tmp_path):
+    write_tar(tmp_path / "0.tar", ("a", picture(), {"uid": UIDS[1]}), ("b", picture(), {"sha256": "c" * 64}))
+    wanted = [{"key": "a", "uid": UIDS[0]}, {"key": "b", "uid": UIDS[2], "recorded": "d" * 64}]
+    assert read(tmp_path, "0.tar", *wanted) == {}
+
+
+def test_one_picture_serves_every_sample_that_shares_its_hash(tmp_path):
+    write_tar(tmp_path / "0.tar", ("a", picture(), {"sha256": "c" * 64}))
+    wanted = [{"key": "a", "uid": uid, "expected": "c" * 64, "recorded": "c" * 64} for uid in UIDS[:3]]
+    rows = read(tmp_path, "0.tar", *wanted)
+    assert {uid: row["sha256_matches"] for uid, row in rows.items()} == dict.fromkeys(UIDS[:3], True)
+
+
+def test_pictures_in_a_parquet_column_are_read_the_same_way(tmp_path):
+    columns = {"key": pa.string(), "uid": pa.string(), "status": pa.string(), "jpg": pa.binary()}
+    rows = [
+        {"key": "0", "uid": UIDS[0], "status": "success", "jpg": picture(1)},
+        {"key": "1", "uid": UIDS[1], "status": "failed_to_download", "jpg": None},
+        {"key": "2", "uid": UIDS[2], "status": "success", "jpg": b"no picture"},
+    ]
+    write_parquet(tmp_path / "0.parquet", *rows, **columns)
+    assert [row["state"] for row in described(tmp_path)] == ["picture", "failed", "picture"]
+    found = read(tmp_path, "0.parquet", *({"key": str(at), "uid": UIDS[at]} for at in range(3)))
+    assert {uid: row["status"] for uid, row in found.items()} == {UIDS[0]: "ok", UIDS[2]: "not_an_image"}
+
+
+def test_a_parquet_column_of_pictures_alone_is_keyed_by_row(tmp_path):
+    write_parquet(tmp_path / "0.parquet", {"jpg": picture(1)}, {"jpg": picture(2)}, jpg=pa.binary())
+    assert [(row["key"], row["uid"], row["state"]) for row in described(tmp_path)] == [
+        ("0", None, "picture"),
+        ("1", None, "picture"),
+    ]
