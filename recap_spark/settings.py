@@ -17,6 +17,7 @@ from recap_spark.choices import Filter, ImportSettings
 from recap_spark.errors import SettingsError
 from recap_spark.layers import Layers, leaves, stack
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -27,8 +28,9 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-# The limits are a dataclass that workers know without pydantic; here they are read as strictly as the rest.
+# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
 FetchLimits.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+PictureRules.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
 
 
 class LakeSettings(_Section):
@@ -81,6 +83,7 @@ class FetchSettings(_Section):
 
     work: UnitSettings
     limits: FetchLimits
+    picture: PictureRules
 
 
 class CaptionerSettings(_Section):

@@ -58,7 +58,9 @@ class FetchStatus(StrEnum):
     TOO_SMALL = "too_small"
     ASPECT_RATIO = "aspect_ratio"
     UNDECODABLE = "undecodable"  # damaged, or of a kind that no decoder here reads
-    DECODER_CRASH = "decoder_crash"  # the decoder's process died of these bytes
+    DECODER_CRASH = (
+        "decoder_crash"  # these bytes killed the decoder's process, or asked for too much memory or time
+    )
     PLACEHOLDER = "placeholder"  # one picture behind very many urls: "image removed"
 
 

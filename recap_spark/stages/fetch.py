@@ -16,16 +16,18 @@ from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.optouts import with_opt_outs
+from recap_spark.workers.picture_rules import PictureRules
+
+_ASKED = ("uid", "url", "sha256", "face_bboxes")
 
 
-def fetch_images(samples: DataFrame, *, limits: FetchLimits) -> DataFrame:
+def fetch_images(samples: DataFrame, *, limits: FetchLimits, rules: PictureRules) -> DataFrame:
     """Ask every sample's url for its image; every sample gets one row, with bytes or with the reason why
     not.
     """
-    runner = partial(_fetch_partition, limits=limits)
-    return (
-        samples.select("uid", "url", "sha256").mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
-    )
+    runner = partial(_fetch_partition, limits=limits, rules=rules)
+    asked = samples.select(*_ASKED)
+    return asked.mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
@@ -34,13 +36,13 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     limits = with_opt_outs(settings.fetch.limits)
 
     def work(rows: DataFrame, _: Column) -> DataFrame:
-        return fetch_images(rows, limits=limits)
+        return fetch_images(rows, limits=limits, rules=settings.fetch.picture)
 
     version = lake.version(SAMPLES)
     job = Job(
         stage="fetch",
         target=IMAGES,
-        asked=lambda: lake.read_at(SAMPLES, version).select("uid", "url", "sha256"),
+        asked=lambda: lake.read_at(SAMPLES, version).select(*_ASKED),
         answered=lambda: lake.read(IMAGES).select("uid"),
         work=work,
         fingerprint=lake.identity(SAMPLES),
@@ -49,7 +51,9 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     return run_units(lake, job, settings=settings.fetch.work, progress=progress)
 
 
-def _fetch_partition(batches: Iterable[pa.RecordBatch], *, limits: FetchLimits) -> Iterator[pa.RecordBatch]:
+def _fetch_partition(
+    batches: Iterable[pa.RecordBatch], *, limits: FetchLimits, rules: PictureRules
+) -> Iterator[pa.RecordBatch]:
     # Spark matches Arrow's columns with the declared schema by place, not by name.
-    for batch in fetch_rows(batches, settings=limits):
+    for batch in fetch_rows(batches, settings=limits, rules=rules):
         yield batch.select(IMAGES.schema.names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from aiohttp import ThreadedResolver
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.client import Body, Client, open_client
 from recap_spark.workers.errands import Errand, persistently
+from recap_spark.workers.faces import Box
 from recap_spark.workers.faults import FetchError
 from recap_spark.workers.limits import FetchLimits
 
@@ -30,6 +31,7 @@ class Request:
     url: str | None
     sha256: str | None  # of the raw bytes, as the metadata promises; None if it promises nothing
     attempts: int  # made by earlier runs
+    face_bboxes: Sequence[Box] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,7 @@ class Download:
     sha256_matches: bool | None  # None if there are not two to compare
     attempts: int  # over all runs; a url that was refused without being tried adds none
     fetched_at: datetime
+    face_bboxes: Sequence[Box]  # as they were asked for
 
 
 def download_all(requests: Iterable[Request], *, settings: FetchLimits) -> Iterator[Download]:
@@ -142,5 +145,6 @@ async def _finish(request: Request, client: Client, limits: FetchLimits) -> _Fin
         sha256_matches=matches,
         attempts=request.attempts + errand.attempts,
         fetched_at=datetime.now(UTC),
+        face_bboxes=request.face_bboxes,
     )
     return _Finished(download, holder=errand)

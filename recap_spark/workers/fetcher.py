@@ -10,19 +10,22 @@ import pyarrow as pa
 
 from recap_spark.errors import AccountingError
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.download import Download, Request, download_all
 from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.pictures import Picture, PictureError, examine
+from recap_spark.workers.picture_rules import PictureRules
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.preparing import Prepared
 
 FETCHED = pa.schema(
     [
         ("uid", pa.string()),
         ("status", pa.string()),
         ("detail", pa.string()),  # null if the status says it all
-        ("bytes", pa.binary()),  # null unless the status is ok
+        ("bytes", pa.binary()),  # as they came, or encoded anew; null unless the status is ok
         ("sha256", pa.string()),  # of the bytes that came, null if none did
         ("sha256_matches", pa.bool_()),  # null if there are not two to compare
-        ("width", pa.int32()),  # as stored, before EXIF turns it
+        ("width", pa.int32()),  # of the bytes here, as stored, before EXIF turns them
         ("height", pa.int32()),
         ("format", pa.string()),
         ("attempts", pa.int32()),
@@ -31,11 +34,17 @@ FETCHED = pa.schema(
 )
 
 
-def fetch_rows(batches: Iterable[pa.RecordBatch], *, settings: FetchLimits) -> Iterator[pa.RecordBatch]:
-    """Give every row of (uid, url, sha256, and attempts if it is a retry) exactly one row of FETCHED."""
+def fetch_rows(
+    batches: Iterable[pa.RecordBatch], *, settings: FetchLimits, rules: PictureRules
+) -> Iterator[pa.RecordBatch]:
+    """Give every row of (uid, url, sha256, face_bboxes if known, and attempts if it is a retry) exactly one
+    row of FETCHED.
+    """
     tally: Counter[str] = Counter()
     downloads = download_all(_requests(batches, tally=tally), settings=settings)
-    rows = (_row(download, settings=settings) for download in downloads)
+    parcels = (Parcel(download, download.body, download.face_bboxes) for download in downloads)
+    outcomes = prepare_all(parcels, rules=rules, largest_pixels=settings.largest_pixels)
+    rows = (_row(outcome, settings=settings) for outcome in outcomes)
     for batch in _batched(rows, settings=settings):
         tally["answered"] += batch.num_rows
         yield batch
@@ -47,27 +56,33 @@ def _requests(batches: Iterable[pa.RecordBatch], *, tally: Counter[str]) -> Iter
     for batch in batches:
         for row in batch.to_pylist():
             tally["asked"] += 1
-            attempts = row.get("attempts") or 0
-            yield Request(uid=row["uid"], url=row["url"], sha256=row["sha256"], attempts=attempts)
+            yield Request(
+                uid=row["uid"],
+                url=row["url"],
+                sha256=row["sha256"],
+                attempts=row.get("attempts") or 0,
+                face_bboxes=row.get("face_bboxes") or (),
+            )
 
 
-def _row(download: Download, *, settings: FetchLimits) -> dict[str, Any]:
+def _row(outcome: Outcome[Download], *, settings: FetchLimits) -> dict[str, Any]:
+    download = outcome.owner
     status, detail = download.status, download.detail
-    picture: Picture | None = None
-    if download.body is not None:
-        try:
-            picture = examine(download.body, largest_pixels=settings.largest_pixels)
-        except PictureError as error:
-            # Says more than that the hash differs: a page, half a picture.
-            status, detail = error.status, error.detail
-        if picture and download.sha256_matches is False and settings.hash_mismatch == "refuse":
-            picture, status = None, FetchStatus.HASH_MISMATCH
+    prepared: Prepared | None = None
+    if isinstance(outcome.answer, PictureError):
+        # Says more than that the hash differs: a page, half a picture.
+        status, detail = outcome.answer.status, outcome.answer.detail
+    elif download.sha256_matches is False and settings.hash_mismatch == "refuse" and outcome.answer:
+        status = FetchStatus.HASH_MISMATCH
+    else:
+        prepared = outcome.answer
+    picture = prepared.picture if prepared else None
     return {
         "uid": download.uid,
         "status": status.value,
         # Servers' words and decoders' words end up here; Arrow takes no lone surrogates.
         "detail": None if detail is None else detail.encode(errors="replace").decode(),
-        "bytes": download.body if picture else None,
+        "bytes": prepared.encoded or download.body if prepared else None,
         "sha256": download.sha256,
         "sha256_matches": download.sha256_matches,
         "width": picture.width if picture else None,

@@ -7,12 +7,17 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
 from PIL import ExifTags, Image
 
 from recap_spark.statuses import FetchStatus
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+# NumPy is imported where it is needed: few pictures need it, and a decoder starts in half the time.
 
 # The common formats of the web, no others: this shuts Ghostscript (EPS), PSD, ICNS and twenty more parsers.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "MPO")
@@ -54,7 +59,7 @@ class PictureError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A picture whose every pixel of the first frame has been decoded once."""
+    """A picture whose first frame has been decoded once, from its first byte to its last."""
 
     width: int  # as stored: EXIF may turn it, but the metadata's sizes and face boxes are of the unturned one
     height: int
@@ -63,28 +68,49 @@ class Picture:
 
 def examine(body: bytes, *, largest_pixels: int) -> Picture:
     """Decode a picture to prove it, and say what it is."""
-    with _opened(body, largest_pixels=largest_pixels) as image:
-        name = image.format or ""
-        return Picture(width=image.width, height=image.height, format=_NAMES.get(name, name.lower()))
+    with opened(body, largest_pixels=largest_pixels) as image:
+        picture = described(image)
+        prove(image)
+        return picture
 
 
 def decode_rgb(body: bytes, *, largest_pixels: int) -> Image.Image:
     """Decode the first frame as RGB, upright, on white where it is transparent, 16 bits scaled to 8."""
-    with _opened(body, largest_pixels=largest_pixels) as image:
-        turn = _UPRIGHT.get(_orientation(image))
-        rgb = _rgb(image)
-        return rgb if turn is None else rgb.transpose(turn)
+    with opened(body, largest_pixels=largest_pixels) as image:
+        pixels, turn = decoded(image)
+        return pixels if turn is None else pixels.transpose(turn)
+
+
+def described(image: Image.Image) -> Picture:
+    """What the header says."""
+    name = image.format or ""
+    return Picture(width=image.width, height=image.height, format=_NAMES.get(name, name.lower()))
+
+
+def prove(image: Image.Image) -> None:
+    """Decode an open picture to find out whether that is possible."""
+    # At 1/8 and without colours libjpeg still reads every coefficient, and leaves out most of the arithmetic.
+    image.draft("L", (1, 1))
+    image.load()
+
+
+def decoded(image: Image.Image) -> tuple[Image.Image, Image.Transpose | None]:
+    """An open picture as RGB pixels, and how EXIF would turn them upright."""
+    image.load()  # a PNG's EXIF may be behind its pixels
+    return _rgb(image), _UPRIGHT.get(_orientation(image))
 
 
 @contextmanager
-def _opened(body: bytes, *, largest_pixels: int) -> Iterator[Image.Image]:
+def opened(body: bytes, *, largest_pixels: int) -> Iterator[Image.Image]:
+    """Open a picture by its header. Raises PictureError, also for what goes wrong while it is open: Pillow
+    reads pixels when they are asked for.
+    """
     if not _signed(body):
         raise PictureError(FetchStatus.NOT_AN_IMAGE, f"starts with {body[:8].hex(' ') or 'nothing'}")
     try:
         with Image.open(io.BytesIO(body), formats=_FORMATS) as image:
             if image.width * image.height > largest_pixels:
                 raise PictureError(FetchStatus.TOO_MANY_PIXELS, f"{image.width} x {image.height}")
-            image.load()
             yield image
     except PictureError:
         raise
@@ -116,10 +142,14 @@ def _orientation(image: Image.Image) -> int:
 
 def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
+        import numpy as np
+
         levels = np.asarray(image)
         # Scanners and labs store 8 bits in 16; a real 16-bit picture that dark would be black all over.
         return _grey(levels if levels.max() < 256 else levels >> 8)
     if image.mode in ("I", "F"):
+        import numpy as np
+
         return _grey(_stretched(np.asarray(image, dtype=np.float64)))
     if image.has_transparency_data:
         return _on_white(image.convert("RGBA"))
@@ -127,11 +157,15 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _grey(levels: npt.NDArray[np.generic]) -> Image.Image:
+    import numpy as np
+
     return Image.fromarray(levels.astype(np.uint8)).convert("RGB")
 
 
 def _stretched(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """0 to 255 over the values present: 32-bit levels have no agreed white."""
+    import numpy as np
+
     finite = np.nan_to_num(levels, posinf=0.0, neginf=0.0)
     low, high = finite.min(), finite.max()
     return (finite - low) * (255.0 / (high - low)) if high > low else np.zeros_like(finite)

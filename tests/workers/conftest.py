@@ -12,6 +12,7 @@ from PIL import Image
 
 from recap_spark.miniature.server import Server, serve
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
 
 
 @pytest.fixture
@@ -58,6 +59,27 @@ def limits() -> FetchLimits:
         batch_bytes=16 << 20,
         batch_rows=256,
         largest_pixels=1_000_000,
+    )
+
+
+@pytest.fixture
+def rules() -> PictureRules:
+    """Pictures stay as they are; one decoder."""
+    return PictureRules(
+        min_image_size=0,
+        max_aspect_ratio=None,
+        resize_mode="no",
+        image_size=64,
+        resize_only_if_bigger=False,
+        downscale_interpolation="area",
+        upscale_interpolation="lanczos",
+        faces="blur",
+        reencode="changed",
+        encode_format="png",
+        encode_quality=1,
+        decode_processes=1,
+        decode_bytes=512 << 20,
+        decode_s=20.0,
     )
 
 

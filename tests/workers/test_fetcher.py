@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from recap_spark.workers.fetcher import fetch_rows
 
@@ -23,11 +26,21 @@ def batch(urls, *, sha256=None, **columns):
     )
 
 
-def fetched(batches, limits):
-    return [row for found in fetch_rows(batches, settings=limits) for row in found.to_pylist()]
+@pytest.fixture
+def fetch_batches(rules):
+    return partial(fetch_rows, rules=rules)
 
 
-def test_a_row_that_is_fetched_has_bytes_facts_and_hash(web, limits):
+@pytest.fixture
+def fetched(rules):
+    def fetched(batches, limits, **changes):
+        found = fetch_rows(batches, settings=limits, rules=replace(rules, **changes))
+        return [row for batch in found for row in batch.to_pylist()]
+
+    return fetched
+
+
+def test_a_row_that_is_fetched_has_bytes_facts_and_hash(web, limits, fetched):
     (row,) = fetched([batch([web.url("images/c.webp")])], limits)
     body = web.pictures["c.webp"]
     assert datetime.now(UTC) - row.pop("fetched_at") < timedelta(minutes=1)
@@ -45,8 +58,8 @@ def test_a_row_that_is_fetched_has_bytes_facts_and_hash(web, limits):
     }
 
 
-def test_the_batches_have_exactly_the_promised_columns(web, limits):
-    (found,) = fetch_rows([batch([web.url("images/a.jpg"), None])], settings=limits)
+def test_the_batches_have_exactly_the_promised_columns(web, limits, fetch_batches):
+    (found,) = fetch_batches([batch([web.url("images/a.jpg"), None])], settings=limits)
     assert [(field.name, str(field.type)) for field in found.schema] == [
         ("uid", "string"),
         ("status", "string"),
@@ -74,7 +87,7 @@ def test_the_batches_have_exactly_the_promised_columns(web, limits):
         ("oversized/a.jpg", "too_large", 1),
     ],
 )
-def test_only_a_proven_picture_keeps_its_bytes(web, limits, path, status, attempts):
+def test_only_a_proven_picture_keeps_its_bytes(web, limits, path, status, attempts, fetched):
     (row,) = fetched([batch([web.url(path)])], limits)
     assert (row["status"], row["attempts"]) == (status, attempts)
     assert [name for name in ("bytes", "width", "height", "format") if row[name] is None] == (
@@ -83,12 +96,12 @@ def test_only_a_proven_picture_keeps_its_bytes(web, limits, path, status, attemp
     assert (row["sha256"] is not None) == (status in ("ok", "not_an_image", "undecodable"))
 
 
-def test_too_many_pixels_by_the_settings_is_a_status(web, limits):
+def test_too_many_pixels_by_the_settings_is_a_status(web, limits, fetched):
     (row,) = fetched([batch([web.url("images/a.jpg")])], replace(limits, largest_pixels=100))
     assert (row["status"], row["detail"], row["bytes"]) == ("too_many_pixels", "64 x 48", None)
 
 
-def test_the_promised_hash_is_compared(web, limits):
+def test_the_promised_hash_is_compared(web, limits, fetched):
     right = hashlib.sha256(web.pictures["a.jpg"]).hexdigest()
     asked = batch([web.url("images/a.jpg"), web.url("swapped/a.jpg")], sha256=[right, right])
     rows = sorted(fetched([asked], limits), key=lambda row: row["uid"])
@@ -102,12 +115,12 @@ def test_the_promised_hash_is_compared(web, limits):
     assert {row["sha256_matches"] for row in kept} == {True, False}
 
 
-def test_a_page_instead_of_the_promised_picture_is_no_image_rather_than_another_hash(web, limits):
+def test_a_page_instead_of_the_promised_picture_is_no_image_rather_than_another_hash(web, limits, fetched):
     (row,) = fetched([batch([web.url("webpage/a.jpg")], sha256=["0" * 64])], limits)
     assert (row["status"], row["sha256_matches"], row["bytes"]) == ("not_an_image", False, None)
 
 
-def test_every_row_in_has_one_row_out_even_twice_the_same(web, limits):
+def test_every_row_in_has_one_row_out_even_twice_the_same(web, limits, fetched):
     paths = ["images/a.jpg", "missing/a.jpg", "webpage/a.jpg", "garbage/a.jpg", "error/a.jpg"] * 30
     urls = [web.url(path) for path in paths] + [None, "", "not a url", "http://[", "data:,"] * 10
     asked = [batch(urls), batch([]), batch(urls)]
@@ -117,23 +130,66 @@ def test_every_row_in_has_one_row_out_even_twice_the_same(web, limits):
     )
 
 
-def test_batches_are_closed_by_rows_and_by_bytes(web, limits):
+def test_batches_are_closed_by_rows_and_by_bytes(web, limits, fetch_batches):
     asked = [batch([web.url("images/b.png")] * 20)]
-    by_rows = list(fetch_rows(asked, settings=replace(limits, batch_rows=8)))
+    by_rows = list(fetch_batches(asked, settings=replace(limits, batch_rows=8)))
     assert [found.num_rows for found in by_rows] == [8, 8, 4]
     three = 3 * len(web.pictures["b.png"])
-    by_bytes = list(fetch_rows(asked, settings=replace(limits, batch_bytes=three)))
+    by_bytes = list(fetch_batches(asked, settings=replace(limits, batch_bytes=three)))
     assert [found.num_rows for found in by_bytes] == [3, 3, 3, 3, 3, 3, 2]
-    alone = list(fetch_rows(asked, settings=replace(limits, batch_bytes=1)))
+    alone = list(fetch_batches(asked, settings=replace(limits, batch_bytes=1)))
     assert [found.num_rows for found in alone] == [1] * 20
 
 
-def test_an_empty_partition_yields_nothing(limits):
+def test_a_picture_that_breaks_its_decoder_is_one_status_among_sound_neighbours(
+    limits, rules, handled, fetched
+):
+    swelling = io.BytesIO()
+    Image.new("L", (9_000, 9_000)).save(swelling, "PNG", compress_level=1)
+    sound = io.BytesIO()
+    Image.new("L", (9, 9)).save(sound, "PNG")
+
+    def answer(handler):
+        handler.reply(200, (swelling if handler.path == "/swelling.png" else sound).getvalue())
+
+    paths = ["sound.png", "sound.png", "swelling.png", "sound.png"]
+    wide = replace(limits, largest_pixels=100_000_000)
+    with handled(answer) as server:
+        asked = [batch([server.url.replace("a.jpg", path) for path in paths])]
+        rows = sorted(fetched(asked, wide, decode_bytes=32 << 20), key=lambda row: row["uid"])
+    assert [row["status"] for row in rows] == ["ok", "ok", "decoder_crash", "ok"]
+    assert (rows[2]["bytes"], rows[2]["detail"]) == (None, "needs more than 32 MiB")
+    assert rows[2]["sha256"] == hashlib.sha256(swelling.getvalue()).hexdigest()
+
+
+def test_faces_are_blurred_and_the_hash_stays_that_of_the_bytes_that_came(web, limits, fetched):
+    body = web.pictures["b.png"]
+    asked = batch(
+        [web.url("images/b.png")] * 3,
+        sha256=[hashlib.sha256(body).hexdigest()] * 3,
+        face_bboxes=pa.array([[[0.0, 0.0, 1.0, 1.0]], [], None], pa.list_(pa.list_(pa.float64()))),
+    )
+    blurred, *kept = sorted(fetched([asked], limits), key=lambda row: row["uid"])
+    assert [row["bytes"] for row in kept] == [body, body]
+    assert blurred["bytes"] != body
+    assert {(row["sha256"], row["sha256_matches"]) for row in (blurred, *kept)} == {
+        (hashlib.sha256(body).hexdigest(), True)
+    }
+
+
+def test_size_and_format_are_those_of_the_bytes_in_the_row(web, limits, fetched):
+    (row,) = fetched([batch([web.url("images/a.jpg")])], limits, resize_mode="border", image_size=32)
+    assert (row["width"], row["height"], row["format"]) == (32, 32, "png")
+    with Image.open(io.BytesIO(row["bytes"])) as image:
+        assert (image.size, image.format) == ((32, 32), "PNG")
+
+
+def test_an_empty_partition_yields_nothing(limits, fetched):
     assert fetched([], limits) == []
     assert fetched([batch([])], limits) == []
 
 
-def test_attempts_of_earlier_runs_are_carried_on(web, limits):
+def test_attempts_of_earlier_runs_are_carried_on(web, limits, fetched):
     asked = batch([web.url("missing/a.jpg")] * 2, attempts=pa.array([3, None], pa.int32()))
     assert sorted(row["attempts"] for row in fetched([asked], limits)) == [1, 4]
 

@@ -126,6 +126,25 @@ def test_a_text_chunk_that_unpacks_without_end_is_undecodable():
     assert refusal(sound[:33] + text + sound[33:]) == FetchStatus.UNDECODABLE
 
 
+def test_a_jpeg_is_proven_at_an_eighth_as_strictly_as_in_full():
+    """Cut short or overwritten anywhere: what a full decode refuses, the proof refuses, and nothing else."""
+    rng = np.random.default_rng(3)
+    answers = set()
+    for options in ({}, {"progressive": True}, {"subsampling": 0}):
+        sound = encoded(NOISE, "JPEG", **options)
+        for place in rng.integers(2, len(sound), 60):
+            for body in (sound[:place], sound[:place] + rng.bytes(8) + sound[place + 8 :]):
+                answers.add((sound_by(examine, body), sound_by(decode_rgb, body)))
+    assert answers == {(True, True), (False, False)}
+
+
+def sound_by(decode, body):
+    try:
+        return bool(decode(body, largest_pixels=PLENTY))
+    except PictureError:
+        return False
+
+
 # Its pixels
 
 

@@ -1,0 +1,317 @@
+"""Every mode, format and refusal, with OpenCV as the second decoder and resizer."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.pictures import Picture, PictureError
+from recap_spark.workers.preparing import prepare
+
+PLENTY = 1_000_000
+
+
+def scene(width, height):
+    """Soft shapes, as photographs have them, and no symmetry."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    waves = [128 + 100 * np.sin(x / a + y / b) for a, b in ((9, 23), (31, 12), (17, -19))]
+    return Image.fromarray(np.stack(waves, axis=-1).astype(np.uint8))
+
+
+def encoded(image, format, **options):
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+@pytest.fixture
+def prepared(rules):
+    def prepared(body, *, faces=(), largest_pixels=PLENTY, **changes):
+        return prepare(body, faces=faces, rules=replace(rules, **changes), largest_pixels=largest_pixels)
+
+    return prepared
+
+
+@pytest.fixture
+def refused(prepared):
+    def refused(*args, **changes):
+        with pytest.raises(PictureError) as caught:
+            prepared(*args, **changes)
+        return caught.value.status, caught.value.detail
+
+    return refused
+
+
+def seen(body):
+    """RGB pixels by OpenCV, as they are stored."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    return cv2.imdecode(np.frombuffer(body, np.uint8), flags)[..., ::-1].astype(int)
+
+
+def likeness_db(one, other):
+    """Peak signal to noise: 30 dB look alike, 40 dB can hardly be told apart."""
+    error = ((np.asarray(one, dtype=float) - np.asarray(other, dtype=float)) ** 2).mean()
+    return 10 * np.log10(255**2 / max(error, 1e-9))
+
+
+# What is kept as it came
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_a_picture_that_nothing_changes_is_kept_byte_by_byte(prepared, format):
+    found = prepared(encoded(scene(60, 40), format))
+    assert found.encoded is None
+    assert found.picture == Picture(width=60, height=40, format=format.lower())
+
+
+def test_other_formats_are_encoded_anew_where_the_rule_says_so(prepared):
+    jpeg, png = encoded(scene(60, 40), "JPEG"), encoded(scene(60, 40), "PNG")
+    to_jpg = partial(prepared, reencode="other_formats", encode_format="jpg", encode_quality=95)
+    assert to_jpg(jpeg).encoded is None
+    assert to_jpg(png).encoded.startswith(b"\xff\xd8\xff")
+    assert prepared(jpeg, reencode="always", encode_format="jpg", encode_quality=95).encoded not in (
+        None,
+        jpeg,
+    )
+
+
+def test_a_picture_cut_short_is_undecodable_whether_it_is_kept_or_not(refused):
+    body = encoded(scene(60, 40), "JPEG")
+    for reencode in ("changed", "always"):
+        for length in range(30, len(body) - 2, 97):
+            assert refused(body[:length], reencode=reencode)[0] == FetchStatus.UNDECODABLE
+
+
+# What is refused by the header
+
+
+def test_a_picture_whose_shorter_side_is_too_small_is_refused(prepared, refused):
+    body = encoded(scene(60, 40), "JPEG")
+    assert refused(body, min_image_size=41) == (FetchStatus.TOO_SMALL, "60 x 40")
+    assert prepared(body, min_image_size=40).picture.height == 40
+
+
+def test_a_picture_that_is_too_long_for_its_width_is_refused(prepared, refused):
+    for size in ((90, 30), (30, 90)):
+        body = encoded(scene(*size), "JPEG")
+        assert refused(body, max_aspect_ratio=2.9) == (FetchStatus.ASPECT_RATIO, f"{size[0]} x {size[1]}")
+        assert prepared(body, max_aspect_ratio=3.0).picture.width == size[0]
+
+
+def test_size_and_shape_are_refused_without_decoding(refused):
+    header = encoded(scene(60, 40), "PNG")[:60]  # the rest of its pixels is missing
+    assert refused(header, min_image_size=41)[0] == FetchStatus.TOO_SMALL
+    assert refused(header, max_aspect_ratio=1.2)[0] == FetchStatus.ASPECT_RATIO
+    assert refused(header, largest_pixels=60 * 40 - 1)[0] == FetchStatus.TOO_MANY_PIXELS
+
+
+def test_a_line_that_would_be_enlarged_beyond_the_limit_is_refused(refused):
+    status, detail = refused(encoded(Image.new("RGB", (5000, 1)), "PNG"), resize_mode="keep_ratio")
+    assert (status, detail) == (FetchStatus.TOO_MANY_PIXELS, "320000 x 64 when resized")
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("mode", "wide", "tall", "small"),
+    [
+        ("keep_ratio", (96, 64), (64, 150), (128, 64)),
+        ("center_crop", (64, 64), (64, 64), (64, 64)),
+        ("keep_ratio_largest", (64, 43), (27, 64), (64, 32)),
+        ("border", (64, 64), (64, 64), (64, 64)),
+    ],
+)
+def test_each_mode_makes_its_size(prepared, mode, wide, tall, small):
+    for size, wanted in (((300, 200), wide), ((100, 235), tall), ((20, 10), small)):
+        found = prepared(encoded(scene(*size), "PNG"), resize_mode=mode)
+        assert (found.picture.width, found.picture.height) == wanted
+        assert seen(found.encoded).shape == (wanted[1], wanted[0], 3)
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "resized"),
+    [
+        ("keep_ratio", (90, 64), False),
+        ("keep_ratio", (90, 65), True),
+        ("center_crop", (90, 64), False),
+        ("center_crop", (90, 65), True),
+        ("keep_ratio_largest", (64, 20), False),
+        ("keep_ratio_largest", (65, 20), True),
+        ("border", (64, 20), False),
+        ("border", (65, 20), True),
+    ],
+)
+def test_only_bigger_ones_are_resized_and_the_rest_neither_cropped_nor_bordered(
+    prepared, mode, size, resized
+):
+    found = prepared(encoded(scene(*size), "PNG"), resize_mode=mode, resize_only_if_bigger=True)
+    assert (found.encoded is not None) == resized
+    assert ((found.picture.width, found.picture.height) != size) == resized
+
+
+# Pixels
+
+
+@pytest.mark.parametrize("size", [(128, 128), (131, 97), (300, 200), (640, 512), (777, 1000)])
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+def test_shrinking_by_area_is_what_opencv_makes_of_it(prepared, size, format):
+    body = encoded(scene(*size), format)
+    ours = seen(prepared(body, resize_mode="keep_ratio").encoded)
+    theirs = cv2.resize(seen(body).astype(np.uint8), ours.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert likeness_db(ours, theirs) > 36
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs"),
+    [
+        ("nearest", cv2.INTER_NEAREST),
+        ("bilinear", cv2.INTER_LINEAR),
+        ("bicubic", cv2.INTER_CUBIC),
+        ("area", cv2.INTER_AREA),
+        ("lanczos", cv2.INTER_LANCZOS4),
+    ],
+)
+def test_enlarging_is_what_opencv_makes_of_it(prepared, name, theirs):
+    body = encoded(scene(32, 48), "PNG")
+    found = prepared(body, resize_mode="keep_ratio", upscale_interpolation=name)
+    wanted = cv2.resize(seen(body).astype(np.uint8), (64, 96), interpolation=theirs)
+    assert likeness_db(seen(found.encoded), wanted) > (33 if name in ("nearest", "bicubic") else 36)
+
+
+@pytest.mark.parametrize("name", ["bilinear", "bicubic", "area", "lanczos"])
+def test_shrinking_leaves_no_moire(prepared, name):
+    stripes = np.zeros((256, 256, 3), dtype=np.uint8)
+    stripes[:, ::2] = 255  # finer than the target can show
+    found = prepared(
+        encoded(Image.fromarray(stripes), "PNG"), resize_mode="keep_ratio", downscale_interpolation=name
+    )
+    inner = seen(found.encoded)[8:-8, 8:-8]
+    assert np.abs(inner - 127.5).max() < 8
+
+
+@pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "area", "lanczos"])
+def test_a_jpeg_decoded_at_a_fraction_looks_as_if_it_had_been_decoded_whole(prepared, name):
+    jpeg = encoded(scene(1021, 700), "JPEG", quality=95)
+    whole = encoded(Image.fromarray(seen(jpeg).astype(np.uint8)), "PNG")
+    shrunk = partial(prepared, resize_mode="keep_ratio", downscale_interpolation=name)
+    assert likeness_db(seen(shrunk(jpeg).encoded), seen(shrunk(whole).encoded)) > 36
+
+
+def test_the_middle_is_cropped_and_the_border_is_white_on_both_sides(prepared):
+    red_in_blue = Image.new("RGB", (192, 64), "blue")
+    red_in_blue.paste("red", (64, 0, 128, 64))
+    body = encoded(red_in_blue, "PNG")
+    assert (seen(prepared(body, resize_mode="center_crop").encoded) == (255, 0, 0)).all()
+    bordered = seen(prepared(body, resize_mode="border").encoded)
+    coloured = (bordered != 255).any(axis=(1, 2))
+    assert (coloured.argmax(), coloured.sum()) == (21, 21)
+
+
+@pytest.mark.parametrize(
+    ("format", "quality", "starts"),
+    [("jpg", 95, b"\xff\xd8\xff"), ("png", 9, b"\x89PNG"), ("webp", 95, b"RIFF")],
+)
+def test_each_format_is_written_as_the_second_decoder_reads_it(prepared, format, quality, starts):
+    body = encoded(scene(60, 40), "BMP")
+    found = prepared(body, reencode="always", encode_format=format, encode_quality=quality)
+    assert found.encoded.startswith(starts)
+    assert found.picture.format == {"jpg": "jpeg"}.get(format, format)
+    assert likeness_db(seen(found.encoded), seen(body)) > 30
+
+
+def test_quality_costs_bytes(prepared):
+    for format in ("jpg", "webp"):
+        body = encoded(scene(60, 40), "PNG")
+        low, high = (
+            prepared(body, reencode="always", encode_format=format, encode_quality=quality).encoded
+            for quality in (30, 95)
+        )
+        assert len(low) < len(high) * 0.7
+
+
+@pytest.mark.parametrize(
+    ("image", "format"),
+    [
+        (scene(64, 64).convert("CMYK"), "JPEG"),
+        (scene(64, 64).convert("L"), "JPEG"),
+        (scene(64, 64).convert("P"), "GIF"),
+        (scene(64, 64).convert("LA"), "PNG"),
+        (scene(64, 64).convert("RGBA"), "WEBP"),
+        (scene(64, 64).convert("1"), "TIFF"),
+        (Image.fromarray(np.full((64, 64), 40_000, dtype=np.uint16)), "PNG"),
+    ],
+)
+def test_every_mode_is_written_as_eight_bit_rgb(prepared, image, format):
+    found = prepared(encoded(image, format), reencode="always")
+    with Image.open(io.BytesIO(found.encoded)) as written:
+        assert (written.mode, written.size) == ("RGB", (64, 64))
+
+
+def test_an_animation_becomes_its_first_frame(prepared):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green")]
+    for format in ("GIF", "WEBP", "PNG"):
+        body = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+        found = prepared(body, reencode="always", encode_format="webp", encode_quality=100)
+        with Image.open(io.BytesIO(found.encoded)) as written:
+            assert getattr(written, "n_frames", 1) == 1
+        assert np.abs(seen(found.encoded) - (255, 0, 0)).max() < 8
+
+
+def test_what_is_encoded_anew_is_upright_and_carries_no_metadata(prepared):
+    tags = Image.Exif()
+    tags[0x0112] = 6  # to be turned right
+    tags[0x010E] = "a name"
+    stored = scene(90, 40)
+    body = encoded(stored, "JPEG", quality=95, exif=tags, comment=b"a name", icc_profile=b"a name" * 30)
+    for format in ("jpg", "png", "webp"):
+        found = prepared(body, reencode="always", encode_format=format, encode_quality=9)
+        assert (found.picture.width, found.picture.height) == (40, 90)
+        assert b"a name" not in found.encoded
+        with Image.open(io.BytesIO(found.encoded)) as written:
+            assert not written.getexif()
+    upright = seen(prepared(body, reencode="always").encoded)
+    assert likeness_db(upright, np.rot90(np.asarray(stored), k=-1)) > 30
+    cropped = prepared(body, resize_mode="keep_ratio_largest")
+    assert (cropped.picture.width, cropped.picture.height) == (28, 64)
+
+
+# Faces
+
+
+def sharpness(pixels):
+    return np.abs(np.diff(pixels.astype(int), axis=1)).mean()
+
+
+def test_faces_are_blurred_where_the_stored_picture_has_them_before_it_is_turned(prepared):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    noise = Image.effect_noise((200, 100), 80).convert("RGB")
+    body = encoded(noise, "JPEG", quality=95, exif=tags)
+    found = prepared(body, faces=[[0.0, 0.0, 0.3, 0.6]])  # top left as stored: top right when turned
+    pixels = seen(found.encoded)
+    assert pixels.shape == (200, 100, 3)
+    assert sharpness(pixels[:50, 50:]) < sharpness(pixels[150:, :50]) / 3
+    assert sharpness(pixels[:50, :30]) > sharpness(pixels[150:, :50]) * 0.8
+
+
+@pytest.mark.parametrize("mode", ["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"])
+def test_faces_are_blurred_in_every_mode_and_always_encoded_anew(prepared, mode):
+    noise = Image.effect_noise((128, 128), 80).convert("RGB")
+    body = encoded(noise, "PNG")
+    blurred = prepared(body, resize_mode=mode, faces=[[0.0, 0.0, 1.0, 1.0]])
+    sharp = prepared(body, resize_mode=mode, reencode="always")
+    assert sharpness(seen(blurred.encoded)) < sharpness(seen(sharp.encoded)) / 3
+
+
+def test_faces_stay_where_the_rule_says_so(rules):
+    body = encoded(scene(60, 40), "PNG")
+    leave = replace(rules, faces="leave")
+    assert prepare(body, faces=[[0, 0, 1, 1]], rules=leave, largest_pixels=PLENTY).encoded is None
