@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from recap_spark.errors import SettingsError
+from recap_spark.fetch_settings import PlaceholderSettings, ProbeSettings, RetrySettings
 from recap_spark.layers import Layers, leaves, stack
 from recap_spark.workers.limits import FetchLimits
 
@@ -77,6 +78,9 @@ class FetchSettings(_Section):
 
     work: UnitSettings
     limits: FetchLimits
+    placeholders: PlaceholderSettings
+    retry: RetrySettings
+    probe: ProbeSettings
 
 
 class CaptionerSettings(_Section):
