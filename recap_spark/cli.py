@@ -1,4 +1,4 @@
-"""`recap-spark <stage|all|demo|doctor|sql|write-subset|compact>`: the command line
+"""`recap-spark <stage|all|fetch-report|demo|doctor|sql|write-subset|compact>`: the command line
 
 Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
 """
@@ -19,10 +19,13 @@ from rich.console import Console
 from recap_spark.errors import InputError, RecapError
 from recap_spark.imports import IMPORTS
 from recap_spark.lake import Lake
-from recap_spark.pipeline import STAGES, named, run_all, run_stage
+from recap_spark.pipeline import ON_DEMAND, STAGES, named, run_all, run_stage
 from recap_spark.progress import Progress
+from recap_spark.report.fetching import show_fetching
+from recap_spark.report.probe import show_probe
 from recap_spark.session import Platform, platform, start
 from recap_spark.settings import Settings, load
+from recap_spark.stages.probe import probe_urls
 from recap_spark.tables import ALL
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -69,8 +72,33 @@ def _add_stage_command(name: str, summary: str) -> None:
     app.command(name, help=summary)(command)
 
 
-for _stage in STAGES:
-    _add_stage_command(_stage.name, (sys.modules[_stage.run.__module__].__doc__ or "").strip())
+for _stage in STAGES + ON_DEMAND:
+    if _stage.name != "fetch":
+        _add_stage_command(_stage.name, (sys.modules[_stage.run.__module__].__doc__ or "").strip())
+
+
+@app.command(help="samples → images")
+def fetch(
+    conf: Conf = _LAPTOP,
+    probe: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fetch a sample of so many rows, keep nothing, estimate the whole table."),
+    ] = None,
+) -> None:
+    with _opened(conf) as (lake, settings, progress):
+        if probe is None:
+            run_stage(named("fetch"), lake, settings, progress)
+        else:
+            show_probe(probe_urls(lake, settings, rows=probe), console=Console())
+
+
+@app.command("fetch-report")
+def fetch_report(
+    conf: Conf = _LAPTOP, hosts: Annotated[int, typer.Option(min=1, help="Hosts shown.")] = 20
+) -> None:
+    """How fetching ended by cause, host, top-level domain and day; link rot and hash mismatches."""
+    with _opened(conf) as (lake, _, _):
+        show_fetching(lake, hosts=hosts, console=Console())
 
 
 @app.command("all")

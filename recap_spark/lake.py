@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from delta import DeltaTable
-from delta.exceptions import ConcurrentTransactionException
+from delta.exceptions import (
+    ConcurrentAppendException,
+    ConcurrentDeleteDeleteException,
+    ConcurrentDeleteReadException,
+    ConcurrentTransactionException,
+)
 from pyspark.sql import DataFrame, SparkSession
 
 from recap_spark.errors import InputError
@@ -14,6 +20,8 @@ from recap_spark.settings import LakeSettings
 from recap_spark.tables import Table
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
+_TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
+_OVERTAKEN = (ConcurrentAppendException, ConcurrentDeleteReadException, ConcurrentDeleteDeleteException)
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,26 @@ class Lake:
         merge = self._handle(table).alias("kept").merge(table.conform(frame).alias("new"), same_key)
         merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
 
+    def revise(self, table: Table, rows: DataFrame, *, still: str, values: Mapping[str, str]) -> int:
+        """Set columns of the rows that have a partner in `rows` by key, where `still` holds; add none.
+
+        `still` and `values` are SQL over `kept`, the table's row, and `new`, its partner. Rows that another
+        job changed first no longer meet `still` and stay as that job left them. `rows` may be computed more
+        than once: a caller for whom that is dear persists them. Returns the rows changed.
+        """
+        same_key = " AND ".join(f"kept.{column} = new.{column}" for column in table.key)
+        tries = 0
+        while True:
+            merge = self._handle(table).alias("kept").merge(rows.alias("new"), f"{same_key} AND {still}")
+            try:
+                (changed,) = merge.whenMatchedUpdate(set=dict(values)).execute().collect()
+            except _OVERTAKEN:
+                tries += 1
+                if tries == _TRIES:
+                    raise
+                continue
+            return int(changed["num_updated_rows"])
+
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Remove the rows whose columns equal those of some row of `keys`; Spark drops the keys' nulls by
         itself.
@@ -139,6 +167,9 @@ class Lake:
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
         builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.indexed))
+        if table.blob:
+            # A row changed later would else have its whole file rewritten, a gigabyte of others' images.
+            builder = builder.property("delta.enableDeletionVectors", "true")
         for constraint, condition in table.checks.items():
             # As a property of the new table: ALTER TABLE would cost a commit and a scan for each.
             builder = builder.property(f"delta.constraints.{constraint}", condition)

@@ -13,7 +13,7 @@ from recap_spark.errors import SettingsError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings import Settings
-from recap_spark.stages import caption, export, fetch, import_images, ingest, mix, score
+from recap_spark.stages import caption, export, fetch, import_images, ingest, mix, retry, score
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
 from recap_spark.tracking import stage_run
 
@@ -41,13 +41,17 @@ STAGES = (
     Stage("export", export.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=()),
 )
 
+ON_DEMAND = (Stage("retry", retry.run, reads=(SAMPLES, IMAGES), writes=(IMAGES,), counted=IMAGES),)
+"""Stages that are no part of the path: run by name only, whenever there is a reason to."""
+
 
 def named(name: str) -> Stage:
     """The stage of that name. Raises SettingsError naming those that there are."""
-    for stage in STAGES:
+    for stage in STAGES + ON_DEMAND:
         if stage.name == name:
             return stage
-    raise SettingsError(f"want a stage of {', '.join(stage.name for stage in STAGES)}, found {name!r}")
+    known = ", ".join(stage.name for stage in STAGES + ON_DEMAND)
+    raise SettingsError(f"want a stage of {known}, found {name!r}")
 
 
 def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) -> dict[str, int]:

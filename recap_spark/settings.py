@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from recap_spark.choices import Filter, ImportSettings
 from recap_spark.errors import SettingsError
+from recap_spark.fetch_settings import PlaceholderSettings, ProbeSettings, RetrySettings
 from recap_spark.layers import Layers, leaves, stack
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
@@ -84,6 +85,9 @@ class FetchSettings(_Section):
     work: UnitSettings
     limits: FetchLimits
     picture: PictureRules
+    placeholders: PlaceholderSettings
+    retry: RetrySettings
+    probe: ProbeSettings
 
 
 class CaptionerSettings(_Section):

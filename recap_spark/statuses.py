@@ -81,6 +81,33 @@ PASSING_FAILURES = frozenset(
 """The failures whose cause may pass: the only ones worth another attempt."""
 
 
+REFUSED = frozenset(
+    {
+        FetchStatus.BAD_URL,
+        FetchStatus.UNSUPPORTED_SCHEME,
+        FetchStatus.OPTED_OUT,
+        FetchStatus.PRIVATE_ADDRESS,
+        FetchStatus.ROBOTS,
+        FetchStatus.RESERVED,
+    }
+)
+"""The urls that rules keep from being fetched: they say nothing of whether the picture is still there."""
+
+
+LINK_ROT = frozenset(
+    {
+        FetchStatus.DNS,
+        FetchStatus.CONNECT,
+        FetchStatus.HOST_DOWN,
+        FetchStatus.GONE,
+        FetchStatus.REDIRECT_LIMIT,
+        FetchStatus.NOT_AN_IMAGE,
+        FetchStatus.PLACEHOLDER,
+    }
+)
+"""The urls that lead nowhere, or no longer to a picture of their own."""
+
+
 class CaptionStatus(StrEnum):
     """How captioning one image ended."""
 

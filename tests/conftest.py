@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
+from pyspark.sql import types as T
 
-from recap_spark.lake import Lake
+from recap_spark.lake import Lake, Transaction
 from recap_spark.session import start
 from recap_spark.settings import LakeSettings, SessionSettings, Settings, load
+from recap_spark.tables import IMAGES, SAMPLES, Table
 
 ROOT = Path(__file__).parents[1]
 CONF = tuple(ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml"))
@@ -41,3 +45,29 @@ def spark(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Itera
 def lake(spark: SparkSession, tmp_path: Path) -> Lake:
     """An empty lake of folders."""
     return Lake(spark, LakeSettings(root=str(tmp_path / "lake"), namespace=None))
+
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+@pytest.fixture
+def filled(lake: Lake) -> Callable[..., Lake]:
+    """Put rows into samples and images; what a row does not say is null, or of no account."""
+
+    def fill(*, samples: Rows = (), images: Rows = ()) -> Lake:
+        sample = {"source_row": 0, "source_file": "f", "url": "http://x.test/"}
+        image = {"attempts": 1, "status": "ok", "fetched_at": datetime(2026, 1, 1, tzinfo=UTC)}
+        for table, rows, rest in ((SAMPLES, samples, sample), (IMAGES, images, image)):
+            lake.create(table)
+            if complete := [rest | dict(row) for row in rows]:
+                _append(lake, table, complete)
+        return lake
+
+    return fill
+
+
+def _append(lake: Lake, table: Table, rows: list[dict[str, Any]]) -> None:
+    values = [tuple(row.get(name) for name in table.schema.names) for row in rows]
+    frame = lake.spark.createDataFrame(values, T.StructType(table.schema.fields))
+    transaction = Transaction("filled", lake.version(table))
+    assert lake.append(table, frame, transaction=transaction) == len(rows)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import yaml
-from deltalake import DeltaTable
+from deltalake import DeltaTable, QueryBuilder
 
 from recap_spark.miniature.dataset import write_dataset
 from recap_spark.miniature.server import Server, serve
@@ -45,8 +46,10 @@ class Job:
         return len(list((self.root / "recap.db" / table / "_delta_log").glob("*.json"))) - 1
 
     def rows(self, table: str, *columns: str) -> list[tuple[object, ...]]:
-        dataset = DeltaTable(self.root / "recap.db" / table).to_pyarrow_dataset()
-        return [tuple(row.values()) for row in dataset.to_table(columns=list(columns)).to_pylist()]
+        # Not by way of a pyarrow dataset, which knows no deletion vectors, and so not the images.
+        held = QueryBuilder().register(table, DeltaTable(self.root / "recap.db" / table))
+        found = pa.table(held.execute(f"SELECT {', '.join(columns)} FROM {table}").read_all())
+        return [tuple(row.values()) for row in found.to_pylist()]
 
     def wait_for(self, process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S

@@ -11,6 +11,7 @@ from pyspark.sql import Column, DataFrame
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings import Settings
+from recap_spark.stages.placeholders import mark_placeholders
 from recap_spark.stages.units import Job, run_units
 from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetcher import fetch_rows
@@ -22,16 +23,16 @@ _ASKED = ("uid", "url", "sha256", "face_bboxes")
 
 
 def fetch_images(samples: DataFrame, *, limits: FetchLimits, rules: PictureRules) -> DataFrame:
-    """Ask every sample's url for its image; every sample gets one row, with bytes or with the reason why
-    not.
+    """Ask every url of `uid, url, sha256, face_bboxes` for its image; every row gets one, with bytes or with
+    the reason why not. The attempts made before, if there is such a column, are added to.
     """
     runner = partial(_fetch_partition, limits=limits, rules=rules)
-    asked = samples.select(*_ASKED)
-    return asked.mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
+    wanted = [column for column in (*_ASKED, "attempts") if column in samples.columns]
+    return samples.select(*wanted).mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Fetch what was never tried. Returns the rows done."""
+    """Fetch what was never tried, then mark the placeholders. Returns the rows done."""
     lake.create(IMAGES)
     limits = with_opt_outs(settings.fetch.limits)
 
@@ -48,7 +49,9 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         fingerprint=lake.identity(SAMPLES),
         version=version,
     )
-    return run_units(lake, job, settings=settings.fetch.work, progress=progress)
+    done = run_units(lake, job, settings=settings.fetch.work, progress=progress)
+    mark_placeholders(lake, settings.fetch.placeholders)
+    return done
 
 
 def _fetch_partition(

@@ -1,0 +1,212 @@
+"""Our fetch worker against img2dataset, against a web that is partly dead, and against its own memory
+
+python benchmarks/fetch.py --img2dataset PYTHON [--images 10000] [--repeats 5] [--only kept,faults,memory]
+
+img2dataset (1.47.0, `pip install img2dataset`) lives in a virtual environment of its own, whose Python is
+named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their own on the same cores, and a
+hundred loopback addresses are the hosts. Neither side writes, both verify sha256, neither's start is timed.
+Both are tuned in the same run, on a fifth of the rows: img2dataset by its threads, ours by its connections.
+Every claim's ratio is made so that more is better.
+
+kept      pictures kept as they came, proven to decode. img2dataset: skip_reencode, resize_mode no. Its
+          disable_all_reencoding, which looks at no picture, is timed beside it.
+faults    30 % of the hosts slow, dead or dripping: 1.3 times the healthy ones' time alone, plus one deadline,
+          over the time that all take.
+memory    peak resident memory of one worker: with few urls over with many; and 1 GiB over that with bodies
+          made to fill memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from fetch_sides import Peer, Web, fastest, healthy, run_ours, said
+from fetch_web import hosts, pictures, serving
+from reporting import Series, print_claim, print_machine, print_table
+
+from recap_spark.settings import load
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
+
+_CONF = Path(__file__).parents[1] / "conf"
+_SETTINGS = (8, 16, 32, 64, 128)  # threads or connections of a process
+_KEPT = {"resize_mode": "no", "skip_reencode": True}
+_UNSEEN = {"resize_mode": "no", "disable_all_reencoding": True}
+_FAULTS = ("slow", "refused", "drip", "silent")  # in turn over the hosts that have one
+_TRAPS = ("endless", "bomb", "pixels", "drip", "silent", "picture")
+_GIB = 1 << 30
+
+Claim = tuple[str, float, float]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every part needs."""
+
+    arguments: argparse.Namespace
+    port: int
+    hosts: list[str]
+    sha256: tuple[str, ...]
+    limits: FetchLimits
+    rules: PictureRules
+
+    def web(self, kinds: tuple[str, ...]) -> Web:
+        return Web(self.port, tuple(self.hosts[: len(kinds)]), kinds, self.sha256)
+
+
+def main() -> None:
+    arguments = _arguments()
+    print_machine()
+    kinds = _kinds(arguments.hosts)
+    listening = [host for host, kind in zip(hosts(arguments.hosts), kinds, strict=True) if kind != "refused"]
+    bodies = pictures()
+    with serving(listening, bodies, processes=arguments.servers) as port:
+        digests = tuple(sha256(body).hexdigest() for body in bodies)
+        bench = Bench(
+            arguments,
+            port,
+            listening,
+            digests,
+            _limits(arguments.deadline),
+            load(_CONF / "base.yml").fetch.picture,
+        )
+        claims: list[Claim] = []
+        for name, part in _PARTS.items():
+            if name in arguments.only.split(","):
+                print(f"\n{name}", flush=True)
+                claims += part(bench)
+    print()
+    for name, ratio, target in claims:
+        print_claim(name, ratio=ratio, target=target)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--img2dataset", type=Path, default=os.environ.get("IMG2DATASET_PYTHON"))
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--few", type=int, default=1_000, help="urls of the smaller memory run")
+    parser.add_argument("--many", type=int, default=50_000, help="urls of the larger memory run")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--hosts", type=int, default=100)
+    parser.add_argument("--servers", type=int, default=2, help="processes that serve")
+    parser.add_argument("--deadline", type=float, default=10.0, help="seconds a url, where hosts are dead")
+    parser.add_argument("--only", default=",".join(_PARTS))
+    arguments = parser.parse_args()
+    if "kept" in arguments.only and arguments.img2dataset is None:
+        parser.error(
+            "want --img2dataset PYTHON or IMG2DATASET_PYTHON, found neither: see the top of this help"
+        )
+    return arguments
+
+
+def _limits(deadline_s: float) -> FetchLimits:
+    """conf/base.yml's, let onto loopback."""
+    base = load(_CONF / "base.yml").fetch.limits
+    return replace(base, reachable_private_networks=("127.0.0.0/8",), ports=None, deadline_s=deadline_s)
+
+
+def _kinds(count: int) -> tuple[str, ...]:
+    """Three hosts of ten are bad, of every kind in turn."""
+    bad = [place for place in range(count) if place % 10 in (2, 5, 8)]
+    return tuple(
+        _FAULTS[bad.index(place) % len(_FAULTS)] if place in bad else "picture" for place in range(count)
+    )
+
+
+def kept(bench: Bench) -> list[Claim]:
+    """Pictures kept as they came."""
+    web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
+    peer = Peer(bench.arguments.img2dataset)
+    print(peer.version())
+    ours, theirs, unseen = _against(
+        bench, web, peer, {"img2dataset": _KEPT, "img2dataset, undecoded": _UNSEEN}
+    )
+    print_table((ours, theirs, unseen))
+    return [
+        ("fetch_kept", ours.per_s / theirs.per_s, 2.0),
+        ("fetch_kept_undecoded", ours.per_s / unseen.per_s, 1.0),
+    ]
+
+
+def _against(bench: Bench, web: Web, peer: Peer, sides: dict[str, dict[str, Any]]) -> list[Series]:
+    rows, some = bench.arguments.images, max(bench.arguments.images // 5, 200)
+
+    def ours(count: int, connections: int) -> float:
+        run = run_ours(
+            web, rows=count, limits=replace(bench.limits, connections=connections), rules=bench.rules
+        )
+        if run.statuses != {FetchStatus.OK: count}:
+            raise SystemExit(f"want {count} pictures, found {run.statuses}")
+        return run.seconds
+
+    works: dict[str, Callable[[int, int], float]] = {"ours": ours}
+    for name, options in sides.items():
+        works[name] = lambda count, threads, options=options: peer.run(
+            web, rows=count, options=options | {"thread_count": threads}
+        )
+    tuned = {}
+    for name, work in works.items():
+        sweep = {setting: work(some, setting) for setting in _SETTINGS}
+        tuned[name] = fastest(sweep)
+        print(f"  {name}, {some} rows by threads or connections a process: {said(sweep)}", flush=True)
+    series = {name: Series(name, rows, "images") for name in works}
+    for _ in range(bench.arguments.repeats):
+        for name, work in works.items():
+            _note(series[name], work(rows, tuned[name]))
+    return list(series.values())
+
+
+def faults(bench: Bench) -> list[Claim]:
+    """A web that is partly dead, and the rest of it alone."""
+    kinds = _kinds(bench.arguments.hosts)
+    every = hosts(bench.arguments.hosts)
+    whole = Web(bench.port, tuple(every), kinds, bench.sha256)
+    sound = [host for host, kind in zip(every, kinds, strict=True) if kind == "picture"]
+    alone = healthy(sound, port=bench.port, sha256=bench.sha256)
+    rows = bench.arguments.images
+    part = rows * len(sound) // len(every)
+    series = (Series("healthy 70 % alone", part, "urls"), Series("all", rows, "urls"))
+    for _ in range(bench.arguments.repeats):
+        _note(series[0], run_ours(alone, rows=part, limits=bench.limits, rules=bench.rules).seconds)
+        run = run_ours(whole, rows=rows, limits=bench.limits, rules=bench.rules)
+        _note(series[1], run.seconds)
+    print(f"  ends: {dict(run.statuses)}")
+    print_table(series)
+    allowed_s = 1.3 * series[0].median_s + bench.limits.deadline_s
+    print(f"allowed: 1.3 x {series[0].median_s:.2f} + {bench.limits.deadline_s:g} = {allowed_s:.2f} s")
+    return [("fetch_faults", allowed_s / series[1].median_s, 1.0)]
+
+
+def memory(bench: Bench) -> list[Claim]:
+    """Peak resident memory of one worker."""
+    web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
+    traps = bench.web(tuple(_TRAPS[place % len(_TRAPS)] for place in range(len(bench.hosts))))
+    peaks = {}
+    for name, one, rows in (
+        (f"{bench.arguments.few} urls", web, bench.arguments.few),
+        (f"{bench.arguments.many} urls", web, bench.arguments.many),
+        (f"{bench.arguments.few} traps", traps, bench.arguments.few),
+    ):
+        run = run_ours(one, rows=rows, limits=bench.limits, rules=bench.rules, processes=1)
+        peaks[name] = run.peak_bytes
+        print(f"  {name}: peak {run.peak_bytes / 2**20:.0f} MiB in {run.seconds:.1f} s, {dict(run.statuses)}")
+    few, many, trapped = peaks.values()
+    return [("fetch_memory_flat", few / many, 1 / 1.2), ("fetch_memory_traps", _GIB / trapped, 1.0)]
+
+
+def _note(series: Series, seconds: float) -> None:
+    series.seconds.append(seconds)
+    print(f"  {series.name}: {seconds:.2f} s (load {os.getloadavg()[0]:.1f})", flush=True)
+
+
+_PARTS: dict[str, Callable[[Bench], list[Claim]]] = {"kept": kept, "faults": faults, "memory": memory}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""The two sides of the fetch benchmark: our worker as Spark drives it, and img2dataset as its users do"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import md5
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recap_spark.workers.fetcher import fetch_rows
+from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
+
+PROCESSES = 2  # of either side: as many as the machine that the targets are meant for has cores
+_BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml
+_SCRIPT = Path(__file__).parent / "img2dataset_run.py"
+_PEER_OPTIONS: dict[str, Any] = {
+    "input_format": "parquet",
+    "output_format": "dummy",  # ours writes nothing here either
+    "processes_count": PROCESSES,
+    "extract_exif": False,
+    "compute_hash": "sha256",
+    "verify_hash": ["sha256", "sha256"],
+    "disallowed_header_directives": [],
+    "enable_wandb": False,
+}
+
+
+@dataclass(frozen=True)
+class Web:
+    """Which urls there are: row `n` is at host `n` modulo their number, and the host's kind is its path."""
+
+    port: int
+    hosts: tuple[str, ...]
+    kinds: tuple[str, ...]  # of each host
+    sha256: tuple[str, ...]  # of each picture
+
+    def rows(self, first: int, after: int) -> Iterator[dict[str, str]]:
+        for number in range(first, after):
+            host = number % len(self.hosts)
+            yield {
+                "uid": md5(str(number).encode(), usedforsecurity=False).hexdigest(),
+                "url": f"http://{self.hosts[host]}:{self.port}/{self.kinds[host]}/{number}",
+                "sha256": self.sha256[number % len(self.sha256)],
+            }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of ours: the processes' starts are not in its time."""
+
+    seconds: float
+    statuses: Counter[str]
+    peak_bytes: int  # resident, of the larger process, its start included
+
+
+def run_ours(
+    web: Web, *, rows: int, limits: FetchLimits, rules: PictureRules, processes: int = PROCESSES
+) -> Run:
+    """Fetch so many rows in fresh processes, each with a contiguous share, as a Spark task has one."""
+    context = multiprocessing.get_context("spawn")
+    edges = [rows * place // processes for place in range(processes + 1)]
+    pipes = [context.Pipe() for _ in range(processes)]
+    workers = [
+        context.Process(
+            target=_fetch_share, args=(web, *edges[place : place + 2], limits, rules, theirs), daemon=True
+        )
+        for place, (_, theirs) in enumerate(pipes)
+    ]
+    for worker in workers:
+        worker.start()
+    for ours, theirs in pipes:
+        theirs.close()  # so that a process that dies is an end of file here, and no wait for ever
+        ours.recv()
+    started = time.perf_counter()
+    for ours, _ in pipes:
+        ours.send(None)
+    answers = [ours.recv() for ours, _ in pipes]
+    seconds = time.perf_counter() - started
+    for worker in workers:
+        worker.join()
+    statuses = sum((statuses for statuses, _ in answers), Counter[str]())
+    if statuses.total() != rows:
+        raise SystemExit(f"want {rows} rows answered, found {statuses}")
+    return Run(seconds, statuses, max(peak for _, peak in answers))
+
+
+def _fetch_share(
+    web: Web, first: int, after: int, limits: FetchLimits, rules: PictureRules, turn: Connection
+) -> None:
+    turn.send(None)
+    turn.recv()
+    statuses: Counter[str] = Counter()
+    for batch in fetch_rows(_batches(web, first, after), settings=limits, rules=rules):
+        statuses.update(batch["status"].to_pylist())
+    turn.send((statuses, _peak_bytes()))
+
+
+def _batches(web: Web, first: int, after: int) -> Iterator[pa.RecordBatch]:
+    for start in range(first, after, _BATCH_ROWS):
+        yield pa.RecordBatch.from_pylist(list(web.rows(start, min(start + _BATCH_ROWS, after))))
+
+
+def _peak_bytes() -> int:
+    # Not getrusage, whose maximum a spawned process takes over from the one that spawned it.
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit("want VmHWM in /proc/self/status, found none: this benchmark measures memory on Linux")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """img2dataset, under a Python of its own."""
+
+    python: Path
+
+    def version(self) -> str:
+        return self._run("--version").strip()
+
+    def run(self, web: Web, *, rows: int, options: dict[str, Any]) -> float:
+        """Seconds that it takes for so many rows, the start of its processes left out."""
+        with tempfile.TemporaryDirectory(prefix="fetch-benchmark-") as scratch:
+            urls = f"{scratch}/urls.parquet"
+            pq.write_table(pa.Table.from_pylist(list(web.rows(0, rows))), urls)
+            shards = {"url_list": urls, "output_folder": f"{scratch}/out"}
+            shards |= {"number_sample_per_shard": -(-rows // PROCESSES)}
+            said = self._run(json.dumps(_PEER_OPTIONS | options | shards))
+        found = json.loads(said.splitlines()[-1])
+        if (found["successes"], found["shards"]) != (rows, PROCESSES):
+            raise SystemExit(f"want {rows} successes in {PROCESSES} shards of img2dataset, found {found}")
+        seconds: float = found["seconds"]
+        return seconds
+
+    def _run(self, argument: str) -> str:
+        done = subprocess.run(
+            [self.python, _SCRIPT, argument],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tempfile.gettempdir(),
+        )
+        if done.returncode:
+            sys.stderr.write(done.stderr)
+            raise SystemExit(
+                f"want a run of img2dataset, found exit code {done.returncode}: its words are above"
+            )
+        return done.stdout
+
+
+def fastest(seconds: dict[int, float]) -> int:
+    """The setting with the shortest time."""
+    return min(seconds, key=lambda setting: seconds[setting])
+
+
+def said(seconds: dict[int, float]) -> str:
+    """A sweep on one line."""
+    return ", ".join(f"{setting}: {time_s:.2f} s" for setting, time_s in seconds.items())
+
+
+def healthy(hosts: Sequence[str], *, port: int, sha256: tuple[str, ...]) -> Web:
+    return Web(port, tuple(hosts), ("picture",) * len(hosts), sha256)

@@ -1,0 +1,6 @@
+"""spark-submit jobs/retry_images.py conf/base.yml conf/cluster.yml"""
+
+from recap_spark.submit import run_named_stage
+
+if __name__ == "__main__":
+    run_named_stage("retry")
