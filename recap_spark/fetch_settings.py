@@ -1,4 +1,4 @@
-"""What surrounds fetching, as conf sets it: placeholders, retries, the probe"""
+"""Fetching and what surrounds it, as conf sets it"""
 
 from __future__ import annotations
 
@@ -6,11 +6,27 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
+
 Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
+FetchLimits.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+PictureRules.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+
+
+class UnitSettings(_Section):
+    """How a stage cuts its work: a unit is the step of commit and of resume."""
+
+    units: Annotated[int, Field(ge=1, le=65536)]
+    in_flight: Count
+    tasks_per_unit: Count | None
 
 
 class PlaceholderSettings(_Section):
@@ -34,3 +50,14 @@ class ProbeSettings(_Section):
 
     seed: int
     tasks: Count | None
+
+
+class FetchSettings(_Section):
+    """samples → images."""
+
+    work: UnitSettings
+    limits: FetchLimits
+    picture: PictureRules
+    placeholders: PlaceholderSettings
+    retry: RetrySettings
+    probe: ProbeSettings

@@ -15,10 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from recap_spark.choices import Filter, ImportSettings
 from recap_spark.errors import SettingsError
-from recap_spark.fetch_settings import PlaceholderSettings, ProbeSettings, RetrySettings
+from recap_spark.fetch_settings import FetchSettings, UnitSettings
 from recap_spark.layers import Layers, leaves, stack
-from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.picture_rules import PictureRules
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -27,11 +25,6 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
-FetchLimits.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
-PictureRules.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
 
 
 class LakeSettings(_Section):
@@ -69,25 +62,6 @@ class IngestSettings(_Section):
     published_captioner: str
     published_scorer: str
     published_judge: str
-
-
-class UnitSettings(_Section):
-    """How a stage cuts its work: a unit is the step of commit and of resume."""
-
-    units: Annotated[int, Field(ge=1, le=65536)]
-    in_flight: Count
-    tasks_per_unit: Count | None
-
-
-class FetchSettings(_Section):
-    """samples → images."""
-
-    work: UnitSettings
-    limits: FetchLimits
-    picture: PictureRules
-    placeholders: PlaceholderSettings
-    retry: RetrySettings
-    probe: ProbeSettings
 
 
 class CaptionerSettings(_Section):
