@@ -59,7 +59,7 @@ def test_requests_to_one_host_keep_the_delay_and_waiting_for_it_costs_no_deadlin
         handler.reply(200, b"picture")
 
     with handled(answer) as server:
-        polite = replace(limits, host_delay_s=0.15, deadline_s=0.6)
+        polite = replace(limits, host_delay_s=0.2, deadline_s=1.0)
         found = [download.status for download in download_all(requests(*[server.url] * 8), settings=polite)]
     assert found == ["ok"] * 8
     assert min(later - earlier for earlier, later in pairwise(times)) > 0.1
