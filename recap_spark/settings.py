@@ -17,6 +17,7 @@ from recap_spark.choices import Filter, ImportSettings
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
 from recap_spark.layers import Layers, leaves, stack
+from recap_spark.secrecy import is_secret, public
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -221,7 +222,7 @@ def _explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) ->
         found = (
             ""
             if problem["type"] in _PLAIN_WORDS or isinstance(problem["input"], dict)
-            else f", found {problem['input']!r}"
+            else f", found {'a secret' if is_secret('.'.join(keys)) else public(repr(problem['input']))}"
         )
         lines.append(f"{where}: {'.'.join(keys)}: {_PLAIN_WORDS.get(problem['type'], problem['msg'])}{found}")
     return "\n".join(lines)
