@@ -16,7 +16,7 @@ from recap_spark.settings import Settings
 from recap_spark.stages.caption import captioner_spec
 from recap_spark.statuses import CaptionStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, RATINGS, SAMPLES, SCORES
-from recap_spark.workers.captioner import describe_captioner
+from recap_spark.workers.engines import describe
 
 RECAP_DATACOMP = "recap_datacomp"
 MIXED_CAPTIONS = "mixed_captions"
@@ -62,7 +62,7 @@ def view_captioner(settings: Settings) -> str:
     """
     if settings.export.view.captioner is not None:
         return settings.export.view.captioner
-    return str(describe_captioner(captioner_spec(settings.caption))["captioner"])
+    return str(describe(captioner_spec(settings.caption))["captioner"])
 
 
 def view_sql(lake: Lake, *, captioner: str, settings: Settings) -> str:
