@@ -32,6 +32,7 @@ _PLACES_A_HOST = 1 << 14  # the stride between two hosts in the file of locks
 _ROWS = 1 << 16
 _ROW = struct.Struct("d")
 _DELAYS_AT = 1 << 62  # beyond the places: 48 bits of hash, 14 of place
+_OPENING = threading.Lock()
 
 
 class Commons:
@@ -101,7 +102,8 @@ def executor_commons(environment: Mapping[str, str]) -> Commons:
 def commons_in(folder: Path) -> Commons:
     """The commons of a folder on a local disk, made if need be; the same object for a whole process."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return _opened(folder.resolve(), os.getpid())
+    with _OPENING:  # `cache` lets threads that arrive together open one each, blind to the others
+        return _opened(folder.resolve(), os.getpid())
 
 
 @cache

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
@@ -163,6 +164,17 @@ def test_threads_of_one_process_share_its_places_too(handled, limits, tmp_path, 
         for thread in threads:
             thread.join()
     assert (len(log.times), log.most) == (45, 2)
+
+
+def test_threads_that_arrive_together_open_a_folder_once(tmp_path):
+    together = threading.Barrier(8)
+
+    def opened(_):
+        together.wait()
+        return commons_in(tmp_path)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert len({id(commons) for commons in threads.map(opened, range(8))}) == 1
 
 
 def test_places_are_left_when_a_fetch_ends_early(web, limits, tmp_path, monkeypatch):
