@@ -7,7 +7,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from recap_spark.statuses import FetchStatus
@@ -34,6 +34,24 @@ class _Host:
     down_until: float = 0.0
 
 
+class _Held:
+    """One of a semaphore's places; a deadline stands still while it is waited for, and only then."""
+
+    def __init__(self, semaphore: asyncio.Semaphore, *, clock: asyncio.Timeout) -> None:
+        self._semaphore = semaphore
+        self._clock = clock
+
+    async def __aenter__(self) -> None:
+        if not self._semaphore.locked():
+            await self._semaphore.acquire()  # at once
+            return
+        async with off_the_clock(self._clock):
+            await self._semaphore.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._semaphore.release()
+
+
 class Hosts:
     """What this process knows of each host, and the places it may hold there.
 
@@ -56,17 +74,18 @@ class Hosts:
         host = self._host(name)
         host.callers += 1
         try:
-            async with AsyncExitStack() as held:
-                async with off_the_clock(clock):
-                    await held.enter_async_context(host.places)
-                    await held.enter_async_context(self._place(name, host))
-                _refuse_if_down(host)
-                await _wait_as_told(host, clock=clock)
-                async with off_the_clock(clock):
-                    await self._keep_the_delay(name, host, delay_s=delay_s)
-                    await held.enter_async_context(self._connections)
-                with self._verdict(host):
-                    yield
+            async with _Held(host.places, clock=clock):
+                place = await self._place(name, host, clock=clock)
+                try:
+                    _refuse_if_down(host)
+                    await _wait_as_told(host, clock=clock)
+                    await self._keep_the_delay(name, host, delay_s=delay_s, clock=clock)
+                    async with _Held(self._connections, clock=clock):
+                        with self._verdict(host):
+                            yield
+                finally:
+                    if place is not None and self._commons is not None:
+                        self._commons.leave(place)
         finally:
             host.callers -= 1
             self._forget_one()
@@ -85,19 +104,19 @@ class Hosts:
             if idle is not None:
                 del self._hosts[idle]
 
-    @asynccontextmanager
-    async def _place(self, name: str, host: _Host) -> AsyncIterator[None]:
+    async def _place(self, name: str, host: _Host, *, clock: asyncio.Timeout) -> int | None:
+        """A place of the executor's, to be left by the caller; None where there is no executor."""
         if self._commons is None:
-            yield
-            return
-        async with host.turn:
-            place = await taken(self._commons, name, places=self._limits.connections_per_host)
-        try:
-            yield
-        finally:
-            self._commons.leave(place)
+            return None
+        places = self._limits.connections_per_host
+        if not host.turn.locked() and (place := self._commons.take(name, places=places)) is not None:
+            return place
+        async with off_the_clock(clock), host.turn:
+            return await taken(self._commons, name, places=places)
 
-    async def _keep_the_delay(self, name: str, host: _Host, *, delay_s: float) -> None:
+    async def _keep_the_delay(
+        self, name: str, host: _Host, *, delay_s: float, clock: asyncio.Timeout
+    ) -> None:
         if not delay_s:
             return
         now = time.monotonic()
@@ -107,7 +126,8 @@ class Hosts:
         else:
             start = self._commons.next_start(name, delay_s=delay_s)
         if start > now:
-            await asyncio.sleep(start - now)
+            async with off_the_clock(clock):
+                await asyncio.sleep(start - now)
 
     @contextmanager
     def _verdict(self, host: _Host) -> Iterator[None]:

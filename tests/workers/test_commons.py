@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,7 +112,7 @@ def test_two_processes_of_an_executor_keep_one_delay_at_a_host(handled, limits, 
     polite = replace(limits, host_delay_s=0.1, hosts_shared_by="executor")
     with handled(log.answer) as server, workers(tmp_path, polite, [server.url] * 8, count=2) as processes:
         assert statuses(processes) == ["ok"] * 16
-    assert min(later - earlier for earlier, later in pairwise(sorted(log.times))) > 0.05
+    assert max(log.times) - min(log.times) > 1.1  # fifteen delays; each process alone would take seven
 
 
 def test_two_processes_of_an_executor_ask_a_host_for_its_robots_txt_once(handled, limits, tmp_path):

