@@ -146,10 +146,11 @@ def plan(
 ) -> None:
     """Hours, GPU-hours, storage and money of each stage, with the formula."""
     from recap_spark import planner
+    from recap_spark.planner_figures import read_figures
     from recap_spark.report.plan import print_plan
 
     with _said_plainly():
-        known = planner.read_figures(figures)
+        known = read_figures(figures)
         stages = planner.plan(known, rows=rows, gpu=gpu, gpus=gpus, cores=cores)
         print_plan(stages, figures=known, console=Console())
 

@@ -6,91 +6,22 @@ Pure arithmetic over conf/planner.yml, whose every figure says where it comes fr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
-
 from recap_spark.errors import SettingsError
-from recap_spark.roofline import caption_work, images_per_second
+from recap_spark.models.cost import Dimensions, caption_flop, decode_bytes, least_seconds
+from recap_spark.planner_figures import Figures, Gpu
 
-Label = Literal["published", "measured", "assumed"]
-
-
-class _Figures(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_BF16_BYTES = 2
 
 
-class Figure(_Figures):
-    """A number, and what stands behind it."""
+@dataclass(frozen=True, kw_only=True)
+class Workers:
+    """What a stage runs on."""
 
-    value: float
-    label: Label
-    source: str
-
-
-class Gpu(_Figures):
-    """A data sheet: dense TFLOP/s, TB/s, GB."""
-
-    bf16: float
-    fp8: float | None
-    bandwidth: float
-    memory: float
-    label: Label
-    source: str
-
-
-class CaptionerFigures(_Figures):
-    """How pictures are captioned, and how near to the card's limit."""
-
-    side: Figure
-    prompt_tokens: Figure
-    new_tokens: Figure
-    matrix_share: Figure
-    engine_share: Figure
-
-
-class ScoreFigures(_Figures):
-    """Work of a pair's scores."""
-
-    tflop: Figure
-    engine_share: Figure
-
-
-class FetchFigures(_Figures):
-    """A core's pace, and how much of the web is still there."""
-
-    images_per_s_core: Figure
-    usd_per_core_hour: Figure
-    success_share: Figure
-
-
-class ExportFigures(_Figures):
-    """A core's pace."""
-
-    images_per_s_core: Figure
-
-
-class StorageFigures(_Figures):
-    """What a row takes."""
-
-    image_kb: Figure
-    caption_kb: Figure
-    score_kb: Figure
-    usd_per_tb_month: Figure
-
-
-class Figures(_Figures):
-    """conf/planner.yml."""
-
-    gpus: dict[str, Gpu]
-    usd_per_gpu_hour: dict[str, Figure]
-    captioner: CaptionerFigures
-    score: ScoreFigures
-    fetch: FetchFigures
-    export: ExportFigures
-    storage: StorageFigures
+    count: int
+    unit: Literal["GPU", "core"]
+    usd_per_hour: float  # of one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,12 +30,15 @@ class Plan:
 
     stage: str
     images: float
-    images_per_s: float  # of all workers
-    workers: int
-    unit: Literal["GPU", "core"]
-    stored_tb: float
-    usd: float
-    formula: str
+    per_worker: float  # images a second
+    workers: Workers
+    row_kb: float  # stored for each of `kept`
+    kept: float
+    formula: str  # of per_worker
+
+    @property
+    def images_per_s(self) -> float:
+        return self.per_worker * self.workers.count
 
     @property
     def hours(self) -> float:
@@ -112,106 +46,90 @@ class Plan:
 
     @property
     def worker_hours(self) -> float:
-        return self.hours * self.workers
+        return self.hours * self.workers.count
 
+    @property
+    def stored_tb(self) -> float:
+        return self.kept * self.row_kb / 1e9
 
-def read_figures(path: Path) -> Figures:
-    """Raises SettingsError naming the file and every key that is wrong."""
-    try:
-        return Figures.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path}: want the planner's figures, found no file") from error
-    except ValidationError as error:
-        wrong = "\n".join(f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(wrong) from error
+    @property
+    def usd(self) -> float:
+        return self.worker_hours * self.workers.usd_per_hour
 
 
 def plan(figures: Figures, *, rows: float, gpu: str, gpus: int, cores: int) -> tuple[Plan, ...]:
     """The stages in their order. Rows that are not fetched cost nothing after fetch."""
-    if gpu not in figures.gpus or gpu not in figures.usd_per_gpu_hour:
+    if gpu not in figures.gpus:
         raise SettingsError(f"--gpu: want one of {', '.join(sorted(figures.gpus))}, found {gpu}")
-    fetched = rows * figures.fetch.success_share.value
-    return (
-        _fetch(figures, rows=rows, fetched=fetched, cores=cores),
-        _caption(figures, images=fetched, gpu=gpu, gpus=gpus),
-        _score(figures, images=fetched, gpu=gpu, gpus=gpus),
-        _export(figures, images=fetched, cores=cores),
+    card, storage = figures.gpus[gpu], figures.storage
+    on_gpus = Workers(count=gpus, unit="GPU", usd_per_hour=card.usd_per_hour.value)
+    on_cores = Workers(count=cores, unit="core", usd_per_hour=figures.usd_per_core_hour.value)
+    kept = rows * figures.fetch.success_share.value
+    shard_kb = storage.image_kb.value + storage.caption_kb.value
+    stages = (  # name, images, images/s of one worker and its formula, workers, kept, KB each
+        ("ingest", rows, _ingest(figures), on_cores, rows, storage.sample_kb.value),
+        ("fetch", rows, _fetch(figures), on_cores, kept, storage.image_kb.value),
+        ("caption", kept, _caption(figures, card), on_gpus, kept, storage.caption_kb.value),
+        ("score", kept, _score(figures, card), on_gpus, kept, storage.score_kb.value),
+        ("export", kept, _export(figures), on_cores, kept, shard_kb),
+    )
+    return tuple(
+        Plan(
+            stage=name,
+            images=images,
+            per_worker=pace,
+            formula=formula,
+            workers=workers,
+            kept=stored,
+            row_kb=row_kb,
+        )
+        for name, images, (pace, formula), workers, stored, row_kb in stages
     )
 
 
-def _fetch(figures: Figures, *, rows: float, fetched: float, cores: int) -> Plan:
-    pace = figures.fetch.images_per_s_core.value
-    hours = rows / (pace * cores) / 3600
-    return Plan(
-        stage="fetch",
-        images=rows,
-        images_per_s=pace * cores,
-        workers=cores,
-        unit="core",
-        stored_tb=_tb(fetched, figures.storage.image_kb.value),
-        usd=hours * cores * figures.fetch.usd_per_core_hour.value,
-        formula=f"{pace:g} images/s a core x {cores} cores",
+def _ingest(figures: Figures) -> tuple[float, str]:
+    pace = figures.ingest.rows_per_s_core.value
+    return pace, f"{pace:,.0f} rows/s"
+
+
+def _fetch(figures: Figures) -> tuple[float, str]:
+    theirs, ratio = figures.fetch.images_per_s_core.value, figures.fetch.ratio.value
+    return theirs * ratio, f"{theirs:g} images/s x {ratio:g}"
+
+
+def _caption(figures: Figures, card: Gpu) -> tuple[float, str]:
+    """The limit of models.cost at the rates that the card reaches, and the engine's share of it."""
+    captioner, reached = figures.captioner, figures.reached
+    model = Dimensions(**captioner.model.model_dump())
+    text, new = round(captioner.text_tokens.value), captioner.new_tokens.value
+    flop = caption_flop(model, text_tokens=text, new_tokens=new)
+    read = decode_bytes(
+        model,
+        text_tokens=text,
+        new_tokens=new,
+        slots=round(captioner.slots.value),
+        element_bytes=_BF16_BYTES,
     )
-
-
-def _caption(figures: Figures, *, images: float, gpu: str, gpus: int) -> Plan:
-    captioner, card = figures.captioner, figures.gpus[gpu]
-    work = caption_work(
-        side=round(captioner.side.value),
-        prompt_tokens=round(captioner.prompt_tokens.value),
-        new_tokens=round(captioner.new_tokens.value),
+    tflops = card.tflops.value * reached.tflops.value
+    tb_per_s = card.tb_per_s.value * reached.tb_per_s.value
+    limit = 1 / least_seconds(flop, read, flop_per_s=tflops * 1e12, bytes_per_s=tb_per_s * 1e12)
+    share, decode = captioner.engine_share.value, flop.decode / 1e12
+    rates = (
+        f"T = {card.tflops.value:g} x {reached.tflops.value:g} TFLOP/s,"
+        f" B = {card.tb_per_s.value:g} x {reached.tb_per_s.value:g} TB/s"
     )
-    share = captioner.engine_share.value
-    tflops = card.bf16 * captioner.matrix_share.value
-    pace = images_per_second(work, tflops=tflops, share=share)
-    return Plan(
-        stage="caption",
-        images=images,
-        images_per_s=pace * gpus,
-        workers=gpus,
-        unit="GPU",
-        stored_tb=_tb(images, figures.storage.caption_kb.value),
-        usd=images / pace / 3600 * figures.usd_per_gpu_hour[gpu].value,
-        formula=(
-            f"{card.bf16:g} TFLOP/s x {captioner.matrix_share.value:g} / {work.total / 1e12:.2f} TFLOP"
-            f" = {tflops * 1e12 / work.total:.1f} images/s, x {share:g} = {pace:.1f} a GPU, x {gpus} GPUs"
-        ),
-    )
+    before = f"{flop.total / 1e12 - decode:.2f} TFLOP / T"
+    steps = f"max({decode:.2f} TFLOP / T, {read / 1e9:.2f} GB / B)"
+    return limit * share, f"{rates}; 1 / ({before} + {steps}) = {limit:.1f}, x {share:g}"
 
 
-def _score(figures: Figures, *, images: float, gpu: str, gpus: int) -> Plan:
-    score, card = figures.score, figures.gpus[gpu]
-    tflops = card.bf16 * figures.captioner.matrix_share.value
-    pace = tflops / score.tflop.value * score.engine_share.value
-    return Plan(
-        stage="score",
-        images=images,
-        images_per_s=pace * gpus,
-        workers=gpus,
-        unit="GPU",
-        stored_tb=_tb(images, figures.storage.score_kb.value),
-        usd=images / pace / 3600 * figures.usd_per_gpu_hour[gpu].value,
-        formula=(
-            f"{card.bf16:g} TFLOP/s x {figures.captioner.matrix_share.value:g} / {score.tflop.value:g} TFLOP"
-            f" x {score.engine_share.value:g} = {pace:.0f} a GPU, x {gpus} GPUs"
-        ),
-    )
+def _score(figures: Figures, card: Gpu) -> tuple[float, str]:
+    tflops, reached = card.tflops.value, figures.reached.tflops.value
+    tflop, share = figures.score.tflop.value, figures.score.engine_share.value
+    formula = f"{tflops:g} x {reached:g} TFLOP/s / {tflop:g} TFLOP x {share:g}"
+    return tflops * reached / tflop * share, formula
 
 
-def _export(figures: Figures, *, images: float, cores: int) -> Plan:
+def _export(figures: Figures) -> tuple[float, str]:
     pace = figures.export.images_per_s_core.value
-    size_kb = figures.storage.image_kb.value + figures.storage.caption_kb.value
-    return Plan(
-        stage="export",
-        images=images,
-        images_per_s=pace * cores,
-        workers=cores,
-        unit="core",
-        stored_tb=_tb(images, size_kb),
-        usd=images / pace / 3600 * figures.fetch.usd_per_core_hour.value,
-        formula=f"{pace:g} images/s a core x {cores} cores",
-    )
-
-
-def _tb(rows: float, kilobytes: float) -> float:
-    return rows * kilobytes * 1e3 / 1e12
+    return pace, f"{pace:g} images/s"
