@@ -37,11 +37,12 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
-    """How many of a subject's questions were answered rightly, and how many by guessing."""
+    """How many of a subject's questions were answered rightly, and how many were guessed or half seen."""
 
     questions: int
     right: int
     guessed: int
+    half_seen: int  # of more than one picture
 
     @property
     def share(self) -> float:
@@ -97,15 +98,21 @@ def guess(choice: Choice) -> str:
 
 def mark(choices: Sequence[Choice], said: Sequence[str]) -> dict[str, Mark]:
     """By subject, and `all` over every question. An answer that names no letter is guessed, as published."""
-    questions, right, guessed = Counter[str](), Counter[str](), Counter[str]()
+    questions, right, guessed, half_seen = (Counter[str]() for _ in range(4))
     for choice, text in zip(choices, said, strict=True):
         named = chosen(text, choice)
         for name in (choice.subject, "all"):
             questions[name] += 1
             right[name] += (named or guess(choice)) == choice.answer
             guessed[name] += named is None
+            half_seen[name] += choice.has_more_pictures
     return {
-        name: Mark(questions=questions[name], right=right[name], guessed=guessed[name])
+        name: Mark(
+            questions=questions[name],
+            right=right[name],
+            guessed=guessed[name],
+            half_seen=half_seen[name],
+        )
         for name in sorted(questions)
     }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, ValidationError
 
 from recap_spark.errors import SettingsError
 from recap_spark.evaluations import mmmu, mmvet
@@ -17,6 +18,7 @@ from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.settings import Settings
 from recap_spark.tracking import public_params, tracking_uri
+from recap_spark.workers.base_url import plain_base_url
 from recap_spark.workers.chat import ChatClient, ChatSpec
 from recap_spark.workers.engines import AnyCaptionerSpec
 
@@ -34,12 +36,13 @@ class MmmuSettings(_Section):
 class JudgeSettings(_Section):
     """Who judges, and how it is asked."""
 
-    base_url: str
+    base_url: Annotated[str, AfterValidator(plain_base_url)]
     model: str
     api_key_env: str | None
     concurrency: PositiveInt
     timeout_s: float
     attempts: PositiveInt
+    longest_busy_s: float
     backoff_s: float
     longest_retry_after_s: float
 
@@ -94,7 +97,12 @@ def evaluate_mmmu(
     questions = [mmmu.as_question(choice, form=settings.mmmu.form) for choice in choices]
     marks = mmmu.mark(choices, list(answers(spec, questions, device=device)))
     return [
-        Measure(name=name, value=100 * each.share, of=each.questions, remark=f"{each.guessed} guessed")
+        Measure(
+            name=name,
+            value=100 * each.share,
+            of=each.questions,
+            remark=f"{each.guessed} guessed, {each.half_seen} with more pictures than the one shown",
+        )
         for name, each in marks.items()
     ]
 

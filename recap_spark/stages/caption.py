@@ -27,7 +27,6 @@ def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
     if isinstance(captioner, EndpointCaptionerSettings):
         return EndpointCaptionerSpec(
             **{name: getattr(captioner, name) for name in type(captioner).model_fields if name != "engine"},
-            batch_size=settings.batch_size,
             decode_threads=settings.decode_threads,
             largest_pixels=settings.largest_pixels,
         )

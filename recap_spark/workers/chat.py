@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +24,7 @@ from recap_spark.errors import PlatformError
 from recap_spark.workers.chat_replies import (
     Answer,
     DisconnectedError,
+    ForbiddenError,
     RefusedError,
     ThrottledError,
     UnansweredError,
@@ -40,9 +43,10 @@ class ChatSpec:
     api_key_env: str | None  # name of the environment variable that holds the key, on the workers
     concurrency: int  # requests in flight, a worker process
     timeout_s: float  # one attempt
-    attempts: int  # the last of them with no other in flight
+    attempts: int  # of what breaks; the last of them with no other in flight
+    longest_busy_s: float  # a server may say that it has too much to do, before that counts as its fault
     backoff_s: float  # before the second attempt; doubles with each
-    longest_retry_after_s: float  # a server's longer wish is taken for this one
+    longest_retry_after_s: float  # no pause is longer, whatever a server wishes
 
 
 class ChatClient:
@@ -58,7 +62,7 @@ class ChatClient:
         self._base_url = where()
         self._key = _key(spec)
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name="chat")
+        self._thread = threading.Thread(target=_serve, args=(self._loop,), daemon=True, name="chat")
         self._thread.start()
         self._pending: set[Future[Answer]] = set()
         self._has_answered = False
@@ -66,6 +70,8 @@ class ChatClient:
         self._one_alone = asyncio.Lock()
         self._one_looks = asyncio.Lock()
         self._session = self._run(_session(self._key)).result()
+        # A worker that goes on to another captioner lets go of this one, and knows nothing of its thread.
+        self._hang_up = weakref.finalize(self, _hang_up, self._loop, self._session)
 
     def ask(
         self, messages: list[Message], *, max_tokens: int, temperature: float, known_good: list[Message]
@@ -96,10 +102,8 @@ class ChatClient:
     def close(self) -> None:
         """Hang up, and end the thread."""
         self.forget()
-        self._run(self._session.close()).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._hang_up()
         self._thread.join()
-        self._loop.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Future[Any]:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
@@ -107,33 +111,42 @@ class ChatClient:
     async def _answer(self, body: dict[str, Any], known_good: dict[str, Any]) -> Answer:
         for attempt in range(1, self.spec.attempts):
             try:
-                async with self._slots:
-                    return await self._attempt(body)
-            except RefusedError:  # the same words would be refused again
-                if not self._has_answered:
-                    async with self._slots:
-                        await self._prove(known_good)
-                raise
-            except (ThrottledError, DisconnectedError, UnansweredError) as failure:
-                await asyncio.sleep(self._pause_s(failure, attempt))
+                return await self._once_not_busy(body, known_good, place=self._slots)
+            except (DisconnectedError, UnansweredError) as failure:
+                await asyncio.sleep(self._pause_s(attempt))
                 await self._find_again(failure)
         # A message that kills its server takes its neighbours' answers along: who fails alone is the one.
         async with self._alone():
-            return await self._last_attempt(body, known_good)
-
-    async def _last_attempt(self, body: dict[str, Any], known_good: dict[str, Any]) -> Answer:
-        try:
-            return await self._attempt(body)
-        except RefusedError:
-            if not self._has_answered:
+            try:
+                return await self._once_not_busy(body, known_good, place=nullcontext())
+            except (DisconnectedError, UnansweredError) as failure:
+                await self._find_again(failure)
                 await self._prove(known_good)
-            raise
-        except ThrottledError as failure:
-            raise PlatformError(self._said(failure)) from failure
-        except (DisconnectedError, UnansweredError) as failure:
-            await self._find_again(failure)
-            await self._prove(known_good)
-            raise UnansweredError(str(failure)) from failure
+                raise UnansweredError(str(failure)) from failure
+
+    async def _once_not_busy(
+        self, body: dict[str, Any], known_good: dict[str, Any], *, place: AbstractAsyncContextManager[Any]
+    ) -> Answer:
+        """An attempt, repeated for `longest_busy_s` while the server has too much to do.
+
+        The place among those in flight is given up meanwhile.
+        """
+        patient_until, turn = self._loop.time() + self.spec.longest_busy_s, 1
+        while True:
+            try:
+                async with place:
+                    return await self._attempt(body)
+            except ThrottledError as failure:
+                pause_s = failure.retry_after_s or self._pause_s(turn)
+                if self._loop.time() + pause_s > patient_until:
+                    raise PlatformError(self._said(failure)) from failure
+            except RefusedError as failure:  # the same words would be refused again
+                if isinstance(failure, ForbiddenError) or not self._has_answered:
+                    async with place:
+                        await self._prove(known_good)
+                raise
+            turn += 1
+            await asyncio.sleep(pause_s)
 
     async def _prove(self, known_good: dict[str, Any]) -> None:
         """Raises PlatformError unless the server answers what it should."""
@@ -149,7 +162,9 @@ class ChatClient:
                 asyncio.timeout(self.spec.timeout_s),
                 self._session.post(url, json=body, allow_redirects=False) as reply,
             ):
-                answer = await read_reply(reply, longest_retry_after_s=self.spec.longest_retry_after_s)
+                answer = await read_reply(
+                    reply, longest_retry_after_s=self.spec.longest_retry_after_s, secret=self._key
+                )
         except TimeoutError as cause:
             raise UnansweredError(f"no answer within {self.spec.timeout_s} s") from cause
         except aiohttp.ClientConnectorCertificateError as cause:
@@ -191,10 +206,10 @@ class ChatClient:
                 for _ in range(taken):
                     self._slots.release()
 
-    def _pause_s(self, failure: Exception, attempt: int) -> float:
-        wished_s = failure.retry_after_s if isinstance(failure, ThrottledError) else None
-        own_s: float = self.spec.backoff_s * 2 ** (attempt - 1)
-        return own_s if wished_s is None else wished_s
+    def _pause_s(self, turn: int) -> float:
+        longest_s = min(self.spec.longest_retry_after_s, self.spec.backoff_s * 2.0 ** min(turn - 1, 30))
+        # Half of it drawn: those who were turned away together do not come back together.
+        return longest_s * random.uniform(0.5, 1.0)
 
     def _said(self, cause: Exception) -> str:
         found = f"{type(cause).__name__}: {cause}"
@@ -204,12 +219,27 @@ class ChatClient:
 def _key(spec: ChatSpec) -> str | None:
     if spec.api_key_env is None:
         return None
-    key = os.environ.get(spec.api_key_env)
+    key = os.environ.get(spec.api_key_env, "")
+    wanted = f"api_key_env: want a key in the workers' environment as {spec.api_key_env}"
     if not key:
-        raise PlatformError(
-            f"api_key_env: want a key in the workers' environment as {spec.api_key_env}, found none"
-        )
+        raise PlatformError(f"{wanted}, found none")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise PlatformError(f"{wanted}, found characters that no HTTP header carries, a line's end perhaps")
     return key
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    loop.run_forever()
+    loop.close()
+
+
+def _hang_up(loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) -> None:
+    # Waits for nothing: it may be the loop's own thread that drops the last reference.
+    async def leave() -> None:
+        await session.close()
+        loop.stop()
+
+    asyncio.run_coroutine_threadsafe(leave(), loop)
 
 
 async def _session(key: str | None) -> aiohttp.ClientSession:

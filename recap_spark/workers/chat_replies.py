@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from json import JSONDecodeError
 from typing import Any
 
 import aiohttp
@@ -20,8 +20,11 @@ _FINISHES = {
     "length": FinishReason.LENGTH,
 }
 _WRONG_DOOR = {  # no message would be answered: the key, the address or the model's name is wrong
+    301: "it has moved",
+    302: "it has moved",
+    307: "it has moved",
+    308: "it has moved",
     401: "the key is not taken",
-    403: "the key does not open this",
     404: "no such page, or no such model",
     405: "no such page",
 }
@@ -42,6 +45,10 @@ class RefusedError(Exception):
     """The server understood this message and will not answer it."""
 
 
+class ForbiddenError(RefusedError):
+    """Either nobody with this key is answered, or a filter in front of the server dislikes this message."""
+
+
 class ThrottledError(Exception):
     """The server has too much to do; it may say for how long."""
 
@@ -58,14 +65,22 @@ class UnansweredError(Exception):
     """The server broke over this message, was too slow, or sent what is no answer."""
 
 
-async def read_reply(reply: aiohttp.ClientResponse, *, longest_retry_after_s: float) -> Answer:
-    """Raises the cause where there is no answer; PlatformError where no message would get one."""
+async def read_reply(
+    reply: aiohttp.ClientResponse, *, longest_retry_after_s: float, secret: str | None
+) -> Answer:
+    """Raises the cause where there is no answer; PlatformError where no message would get one.
+
+    A server that repeats the `secret` it was sent has it blotted out before anything else sees its words.
+    """
+    body = await reply.read()
+    if secret:
+        body = body.replace(secret.encode(), b"***")
     if reply.status == 200:
         try:
-            return answer_of(await reply.json(content_type=None))
-        except (JSONDecodeError, UnicodeDecodeError) as cause:
+            return answer_of(json.loads(body))
+        except ValueError as cause:
             raise UnansweredError(f"HTTP 200 without JSON: {cause}") from cause
-    said = f"HTTP {reply.status}: {(await reply.text(errors='replace'))[:_SHOWN]}"
+    said = f"HTTP {reply.status}: {body.decode(errors='replace')[:_SHOWN]}"
     if reply.status in _WRONG_DOOR:
         raise PlatformError(f"{reply.url}: {_WRONG_DOOR[reply.status]}: {said}")
     if reply.status in _TOO_BUSY:
@@ -73,6 +88,8 @@ async def read_reply(reply: aiohttp.ClientResponse, *, longest_retry_after_s: fl
         raise ThrottledError(
             said, retry_after_s=None if wished_s is None else min(wished_s, longest_retry_after_s)
         )
+    if reply.status == 403:
+        raise ForbiddenError(said)
     if 400 <= reply.status < 500:
         raise RefusedError(said)
     raise UnansweredError(said)
@@ -93,8 +110,14 @@ def answer_of(reply: Any) -> Answer:
     if said not in _FINISHES or not isinstance(text, str | None):
         wanted = f"a text that ended by one of {sorted(_FINISHES)}"
         raise UnansweredError(f"want {wanted}, found {str(choice)[:_SHOWN]}")
-    usage = reply.get("usage") or {}
-    return Answer(text=(text or "").strip(), finish=_FINISHES[said], tokens=usage.get("completion_tokens"))
+    usage = reply.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return Answer(
+        # JSON can spell half a surrogate pair, which no table's text can hold.
+        text=(text or "").encode(errors="replace").decode().strip(),
+        finish=_FINISHES[said],
+        tokens=tokens if isinstance(tokens, int) else None,
+    )
 
 
 def retry_after_s(value: str | None) -> float | None:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from PIL import Image
 
 from recap_spark.statuses import CaptionStatus
+from recap_spark.workers.base_url import plain_base_url
 from recap_spark.workers.captions import CAPTIONED
 from recap_spark.workers.chat import ChatClient, ChatSpec, Message
 from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredError
@@ -46,6 +47,7 @@ class Endpoint:
     concurrency: int
     timeout_s: float
     attempts: int
+    longest_busy_s: float
     backoff_s: float
     longest_retry_after_s: float
     temperature: float
@@ -57,8 +59,10 @@ class Endpoint:
                 raise ValueError(f"{name}: want at least 1, found {getattr(self, name)}")
         if (self.base_url is None) == (self.serve is None):
             raise ValueError("want either base_url or serve, found " + ("both" if self.serve else "neither"))
-        if self.base_url is not None and "@" in self.base_url.partition("://")[2].partition("/")[0]:
-            raise ValueError("base_url: want no user and password in it: name a variable in api_key_env")
+        if self.base_url is not None:
+            plain_base_url(self.base_url)
+        if self.serve is not None and any("api-key" in word for word in self.serve.command):
+            raise ValueError("serve.command: want no key in it: a server has its workers' environment")
 
     def chat(self, model: str) -> ChatSpec:
         return ChatSpec(
@@ -67,6 +71,7 @@ class Endpoint:
             concurrency=self.concurrency,
             timeout_s=self.timeout_s,
             attempts=self.attempts,
+            longest_busy_s=self.longest_busy_s,
             backoff_s=self.backoff_s,
             longest_retry_after_s=self.longest_retry_after_s,
         )
@@ -83,9 +88,17 @@ class EndpointCaptionerSpec:
     max_new_tokens: int
     dtype: str | None
     endpoint: Endpoint
-    batch_size: int  # answers to a batch; requests run on across batches
     decode_threads: int
     largest_pixels: int
+
+    @property
+    def batch_size(self) -> int:
+        """Answers to a batch.
+
+        Requests run on across batches, five of which are under way at once: two and a half times as many
+        pictures as there are requests in flight, whose encoded squares are what a worker's memory holds.
+        """
+        return max(1, self.endpoint.concurrency // 2)
 
     def load(self, device: str) -> EndpointCaptioner:
         return reach_captioner(self, device)
@@ -136,7 +149,7 @@ def describe_endpoint(spec: EndpointCaptionerSpec) -> dict[str, str | None]:
 
 def reach_captioner(spec: EndpointCaptionerSpec, device: str) -> EndpointCaptioner:
     """Find the server, or start this executor's own. Raises PlatformError where it is not well."""
-    where = partial(base_url, spec.endpoint, model=spec.model, device=device)
+    where = partial(base_url, spec, device=device)
     model = resolve(spec.model) if spec.endpoint.serve else spec.model
     client = ChatClient(spec.endpoint.chat(model), where=where)
     side = spec.endpoint.picture.side
@@ -147,11 +160,13 @@ def reach_captioner(spec: EndpointCaptionerSpec, device: str) -> EndpointCaption
     return captioner
 
 
-def base_url(endpoint: Endpoint, *, model: str, device: str) -> str:
+def base_url(spec: EndpointCaptionerSpec, *, device: str) -> str:
     """Where to ask; an executor's own server is started when it is not there."""
-    if endpoint.serve is None:
-        return str(endpoint.base_url).rstrip("/")
-    return served_url(endpoint.serve, model=resolve(model), device=device)
+    serve = spec.endpoint.serve
+    if serve is None:
+        return plain_base_url(str(spec.endpoint.base_url))
+    words = {"model": resolve(spec.model), "dtype": spec.dtype or "auto", "revision": spec.revision or "main"}
+    return served_url(serve, words=words, device=device)
 
 
 def ask_caption(captioner: EndpointCaptioner, row: Row) -> Asked:

@@ -14,6 +14,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,20 +31,20 @@ _LOG_SHOWN = 2000  # bytes of the server's last words
 class ServeSpec:
     """A server that each executor runs for itself, one on each GPU it is given."""
 
-    command: tuple[str, ...]  # {port}, {model} and {python} are filled in
+    command: tuple[str, ...]  # {port}, {python}, {model}, {dtype} and {revision} are filled in
     start_timeout_s: float
     stop_timeout_s: float  # between SIGTERM and SIGKILL
 
 
-def served_url(spec: ServeSpec, *, model: str, device: str) -> str:
+def served_url(spec: ServeSpec, *, words: Mapping[str, str], device: str) -> str:
     """The base url of the healthy server of this executor and GPU; the first who asks starts it.
 
-    A server that has died is started anew. Raises PlatformError, with the server's last words, where none is
-    healthy within `start_timeout_s`.
+    `words` are filled into its command. A server that has died is started anew. Raises PlatformError, with
+    the server's last words, where none is healthy within `start_timeout_s`.
     """
     owner = executor()
-    filled = f"{model}\n{spec.command}"
-    digest = hashlib.sha256(filled.encode()).hexdigest()[:16]
+    command = [_filled(word, {**words, "python": sys.executable}) for word in spec.command]
+    digest = hashlib.sha256(json.dumps(command).encode()).hexdigest()[:16]
     folder = _folder(f"{owner['pid']}-{owner['start']}-{device}-{digest}")
     deadline = time.monotonic() + spec.start_timeout_s
     started: list[subprocess.Popen[bytes]] = []
@@ -52,7 +53,7 @@ def served_url(spec: ServeSpec, *, model: str, device: str) -> str:
         if running is None and all(each.poll() is not None for each in started):
             if len(started) == _STARTS:
                 break
-            started.append(_start(spec, folder=folder, owner=owner, model=model, device=device))
+            started.append(_start(spec, command, folder=folder, owner=owner, device=device))
         elif running is not None and _is_healthy(running["port"]):
             return f"http://127.0.0.1:{running['port']}/v1"
         time.sleep(_POLL_S)
@@ -61,7 +62,7 @@ def served_url(spec: ServeSpec, *, model: str, device: str) -> str:
         os.kill(int(running["pid"]), signal.SIGTERM)
     log = folder / "log"
     words = log.read_bytes()[-_LOG_SHOWN:].decode(errors="replace") if log.exists() else "nothing"
-    found = f"{len(started)} started here and none healthy; the last one said: {words}"
+    found = f"{len(started)} started here and none healthy; the last one said: {last}"
     raise PlatformError(f"{spec.command[0]}: want a server within {spec.start_timeout_s} s, found {found}")
 
 
@@ -86,11 +87,11 @@ def _running(folder: Path) -> dict[str, str] | None:
 
 
 def _start(
-    spec: ServeSpec, *, folder: Path, owner: dict[str, str], model: str, device: str
+    spec: ServeSpec, command: list[str], *, folder: Path, owner: dict[str, str], device: str
 ) -> subprocess.Popen[bytes]:
     port = str(_free_port())
-    command = [_filled(word, port=port, model=model) for word in spec.command]
-    arguments = [str(folder), owner["pid"], owner["start"], port, str(spec.stop_timeout_s), *command]
+    filled = [_filled(word, {"port": port}) for word in command]
+    arguments = [str(folder), owner["pid"], owner["start"], port, str(spec.stop_timeout_s), *filled]
     with (folder / "log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, supervisor.__file__, *arguments],
@@ -102,9 +103,11 @@ def _start(
         )
 
 
-def _filled(word: str, *, port: str, model: str) -> str:
+def _filled(word: str, words: Mapping[str, str]) -> str:
     # Not str.format: a command may carry JSON.
-    return word.replace("{port}", port).replace("{model}", model).replace("{python}", sys.executable)
+    for name, value in words.items():
+        word = word.replace(f"{{{name}}}", value)
+    return word
 
 
 def _visible(device: str) -> dict[str, str]:

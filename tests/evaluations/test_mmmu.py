@@ -117,9 +117,9 @@ def test_a_guess_is_the_same_on_every_run_and_spread_over_the_letters():
 
 
 def test_marks_count_right_answers_by_subject_and_guesses_among_them():
-    math = replace(CHOICE, key="validation_Math_1", subject="Math", answer="A")
+    math = replace(CHOICE, key="validation_Math_1", subject="Math", answer="A", has_more_pictures=True)
     marks = mark([CHOICE, CHOICE, math], ["(B)", "(A)", "what?"])
     assert (marks["Art"].right, marks["Art"].questions, marks["Art"].share) == (1, 2, 0.5)
-    assert marks["Math"].guessed == 1
+    assert (marks["Math"].guessed, marks["Math"].half_seen, marks["Art"].half_seen) == (1, 1, 0)
     assert marks["all"].questions == 3
     assert marks["all"].right == 1 + (guess(math) == "A")

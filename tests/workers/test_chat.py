@@ -1,5 +1,6 @@
 """A chat server is asked by many at once, again where that may help, and blamed where it is at fault."""
 
+import gc
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ SPEC = ChatSpec(
     concurrency=4,
     timeout_s=5.0,
     attempts=3,
+    longest_busy_s=30.0,
     backoff_s=0.001,
     longest_retry_after_s=0.01,
 )
@@ -139,10 +141,18 @@ def test_a_server_s_wish_to_wait_is_met_up_to_a_limit():
         assert ask(chat, "hello").result().text == "hello"
 
 
+def test_a_busy_server_is_asked_for_longer_than_a_broken_one():
+    def script(text, times):
+        return completion(text) if times == 9 else Reply(429, {"error": "full"})
+
+    with serving(script) as server, client(server) as chat:
+        assert ask(chat, "hello").result().text == "hello"
+
+
 def test_a_server_that_stays_too_busy_is_a_fault_of_the_machine():
     with (
         serving(lambda text, times: Reply(429, {"error": "full"})) as server,
-        client(server) as chat,
+        client(server, replace(SPEC, longest_busy_s=0.05)) as chat,
         pytest.raises(PlatformError, match=r"want an answer of model 'small', found .*HTTP 429.*full"),
     ):
         ask(chat, "hello").result()
@@ -188,7 +198,26 @@ def test_a_server_that_breaks_over_every_message_is_a_fault_of_the_machine():
         ask(chat, "hello").result()
 
 
-@pytest.mark.parametrize("code", [401, 403, 404])
+def test_what_a_filter_forbids_is_refused_where_the_server_answers_others():
+    def script(text, times):
+        return Reply(403, {"error": "flagged"}) if text == "bad" else completion(text)
+
+    with serving(script) as server, client(server) as chat:
+        with pytest.raises(RefusedError, match="flagged"):
+            ask(chat, "bad").result()
+        assert server.asked == ["bad", "fine"]
+
+
+def test_a_key_that_opens_nothing_is_a_fault_of_the_setting():
+    with (
+        serving(lambda text, times: Reply(403, {"error": "not yours"})) as server,
+        client(server) as chat,
+        pytest.raises(PlatformError, match="not yours"),
+    ):
+        ask(chat, "hello").result()
+
+
+@pytest.mark.parametrize("code", [308, 401, 404])
 def test_a_wrong_key_address_or_model_ends_it_at_once(code):
     with serving(lambda text, times: Reply(code, {})) as server, client(server) as chat:
         with pytest.raises(PlatformError, match=f"HTTP {code}"):
@@ -261,6 +290,41 @@ def test_the_key_is_read_from_the_environment_and_shown_nowhere(monkeypatch):
         ask(chat, "hello").result()
         assert server.keys == {"Bearer canary"}
         assert "canary" not in repr(spec)
+
+
+@pytest.mark.parametrize("code", [401, 422, 500])
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_an_error(monkeypatch, code):
+    monkeypatch.setenv("RECAP_TEST_KEY", "canary")
+    spec = replace(SPEC, api_key_env="RECAP_TEST_KEY")
+    script = lambda text, times: Reply(code, {"error": "I do not know canary"})  # noqa: E731
+    with serving(script) as server, client(server, spec) as chat:
+        said = str(ask(chat, "hello").exception())
+    assert "I do not know ***" in said
+    assert "canary" not in said
+
+
+def test_a_key_with_its_line_s_end_is_named_and_not_shown(monkeypatch):
+    monkeypatch.setenv("RECAP_TEST_KEY", "canary\n")
+    with pytest.raises(PlatformError, match="RECAP_TEST_KEY, found characters") as raised:
+        ChatClient(replace(SPEC, api_key_env="RECAP_TEST_KEY"), where=lambda: "http://127.0.0.1:1/v1")
+    assert "canary" not in str(raised.value)
+
+
+def test_a_client_that_is_dropped_ends_its_thread():
+    with serving(lambda text, times: completion(text)) as server:
+        before = set(threading.enumerate())
+        chat = ChatClient(SPEC, where=lambda: server.url)
+        (thread,) = (one for one in set(threading.enumerate()) - before if one.name == "chat")
+        assert ask(chat, "hello").result().text == "hello"
+        del chat
+        gc.collect()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_half_a_surrogate_and_a_count_that_is_none_do_not_break_a_row():
+    reply = completion("x \ud83d").body | {"usage": {"completion_tokens": "many"}}
+    assert answer_of(reply) == Answer("x ?", FinishReason.STOP, None)
 
 
 def test_a_key_that_is_not_set_is_named(monkeypatch):

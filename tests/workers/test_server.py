@@ -53,8 +53,11 @@ import sys
 from recap_spark.workers.server import ServeSpec, served_url
 spec = ServeSpec(command=({python!r}, "-c", {server!r}, "{{port}}", "{{model}}"),
                  start_timeout_s=60.0, stop_timeout_s=2.0)
-print(served_url(spec, model="m", device="cpu"))
+print(served_url(spec, words={{"model": "m"}}, device="cpu"))
 """
+
+
+WORDS = {"model": "m"}
 
 
 def spec(*, command: tuple[str, ...] = ("{python}", "-c", SERVER, "{port}", "{model}")) -> ServeSpec:
@@ -126,18 +129,18 @@ def test_two_executors_of_one_machine_have_a_server_each(executor):
 
 
 def test_a_server_that_died_is_started_anew(tmp_path):
-    first = served_url(spec(), model="m", device="cpu")
+    first = served_url(spec(), words=WORDS, device="cpu")
     before = answer(first)["pid"]
-    assert served_url(spec(), model="m", device="cpu") == first
+    assert served_url(spec(), words=WORDS, device="cpu") == first
     with pytest.raises((urllib.error.URLError, ConnectionError)):
         answer(first.replace("/v1", "/die"))
     until(lambda: process(before) is None)
-    after = answer(served_url(spec(), model="m", device="cpu"))["pid"]
+    after = answer(served_url(spec(), words=WORDS, device="cpu"))["pid"]
     assert after != before
 
 
 def test_a_server_ends_with_its_supervisor_even_where_that_was_killed(tmp_path):
-    server = answer(served_url(spec(), model="m", device="cpu"))["pid"]
+    server = answer(served_url(spec(), words=WORDS, device="cpu"))["pid"]
     (state,) = tmp_path.glob("recap_spark-*/*/state.json")
     os.kill(int(json.loads(state.read_text())["pid"]), signal.SIGKILL)
     until(lambda: process(server) is None)
@@ -145,19 +148,19 @@ def test_a_server_ends_with_its_supervisor_even_where_that_was_killed(tmp_path):
 
 def test_each_gpu_has_a_server_that_sees_no_other(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a,GPU-b")
-    seen = [answer(served_url(spec(), model="m", device=device)) for device in ("cuda:0", "cuda:1", "cpu")]
+    seen = [answer(served_url(spec(), words=WORDS, device=device)) for device in ("cuda:0", "cuda:1", "cpu")]
     assert [each["gpus"] for each in seen] == ["GPU-a", "GPU-b", ""]
     assert len({each["pid"] for each in seen}) == 3
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert answer(served_url(spec(), model="other", device="cuda:3"))["gpus"] == "3"
+    assert answer(served_url(spec(), words={"model": "other"}, device="cuda:3"))["gpus"] == "3"
 
 
 def test_a_server_that_will_not_start_is_an_error_with_its_last_words():
     broken = spec(command=("{python}", "-c", "raise SystemExit('no such model: {model}')", "{port}"))
     with pytest.raises(PlatformError, match="no such model: m"):
-        served_url(broken, model="m", device="cpu")
+        served_url(broken, words=WORDS, device="cpu")
 
 
 def test_a_command_that_is_not_there_is_named():
     with pytest.raises(PlatformError, match="no-such-server"):
-        served_url(spec(command=("no-such-server", "{port}")), model="m", device="cpu")
+        served_url(spec(command=("no-such-server", "{port}")), words=WORDS, device="cpu")
