@@ -61,7 +61,7 @@ def served_url(spec: ServeSpec, *, words: Mapping[str, str], device: str) -> str
     if running is not None:  # alive and of no use: the next who asks begins anew
         os.kill(int(running["pid"]), signal.SIGTERM)
     log = folder / "log"
-    words = log.read_bytes()[-_LOG_SHOWN:].decode(errors="replace") if log.exists() else "nothing"
+    last = log.read_bytes()[-_LOG_SHOWN:].decode(errors="replace") if log.exists() else "nothing"
     found = f"{len(started)} started here and none healthy; the last one said: {last}"
     raise PlatformError(f"{spec.command[0]}: want a server within {spec.start_timeout_s} s, found {found}")
 
