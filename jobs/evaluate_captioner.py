@@ -1,6 +1,6 @@
 """python jobs/evaluate_captioner.py mmmu|mmvet|miniature FOLDER|- conf/base.yml conf/cluster.yml
 
-Needs no Spark: one machine with the captioner's GPU, or with a way to its endpoint.
+Starts no Spark: one machine with the captioner's GPU, or with a way to its endpoint.
 """
 
 import sys

@@ -63,7 +63,7 @@ def served_url(spec: ServeSpec, *, words: Mapping[str, str], device: str) -> str
     log = folder / "log"
     last = log.read_bytes()[-_LOG_SHOWN:].decode(errors="replace") if log.exists() else "nothing"
     found = f"{len(started)} started here and none healthy; the last one said: {last}"
-    raise PlatformError(f"{spec.command[0]}: want a server within {spec.start_timeout_s} s, found {found}")
+    raise PlatformError(f"{' '.join(command)}: want a server within {spec.start_timeout_s} s, found {found}")
 
 
 def executor() -> dict[str, str]:
