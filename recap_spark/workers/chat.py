@@ -7,7 +7,6 @@ POST base_url/chat/completions as vLLM, SGLang, TGI, `transformers serve` and ho
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import threading
 import weakref
@@ -30,6 +29,7 @@ from recap_spark.workers.chat_replies import (
     UnansweredError,
     read_reply,
 )
+from recap_spark.workers.chat_session import api_key, open_session
 
 Message = dict[str, Any]
 """One turn: role, and content as text or as a list of parts."""
@@ -60,7 +60,7 @@ class ChatClient:
         self.spec = spec
         self._where = where
         self._base_url = where()
-        self._key = _key(spec)
+        self._key = api_key(spec.api_key_env)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=_serve, args=(self._loop,), daemon=True, name="chat")
         self._thread.start()
@@ -69,7 +69,7 @@ class ChatClient:
         self._slots = asyncio.Semaphore(spec.concurrency)
         self._one_alone = asyncio.Lock()
         self._one_looks = asyncio.Lock()
-        self._session = self._run(_session(self._key)).result()
+        self._session = self._run(open_session(self._key)).result()
         # A worker that goes on to another captioner lets go of this one, and knows nothing of its thread.
         self._hang_up = weakref.finalize(self, _hang_up, self._loop, self._session)
 
@@ -216,18 +216,6 @@ class ChatClient:
         return f"{self._base_url}: want an answer of model {self.spec.model!r}, found {found}"
 
 
-def _key(spec: ChatSpec) -> str | None:
-    if spec.api_key_env is None:
-        return None
-    key = os.environ.get(spec.api_key_env, "")
-    wanted = f"api_key_env: want a key in the workers' environment as {spec.api_key_env}"
-    if not key:
-        raise PlatformError(f"{wanted}, found none")
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise PlatformError(f"{wanted}, found characters that no HTTP header carries, a line's end perhaps")
-    return key
-
-
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     loop.run_forever()
     loop.close()
@@ -240,13 +228,3 @@ def _hang_up(loop: asyncio.AbstractEventLoop, session: aiohttp.ClientSession) ->
         loop.stop()
 
     asyncio.run_coroutine_threadsafe(leave(), loop)
-
-
-async def _session(key: str | None) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),  # the slots count
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Authorization": f"Bearer {key}"} if key else None,
-        timeout=aiohttp.ClientTimeout(total=None),
-        trust_env=False,
-    )
