@@ -1,4 +1,4 @@
-"""`recap-spark <stage|all|fetch-report|demo|doctor|sql|write-subset|compact>`: the command line
+"""`recap-spark <stage|all|fetch-report|demo|doctor|plan|evaluate|sql|write-subset|compact>`: the command line
 
 Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
 """
@@ -134,6 +134,39 @@ def doctor(conf: Conf = _LAPTOP) -> None:
     with _said_plainly():
         if not examine_machine(load(*conf), Console()):
             raise typer.Exit(1)
+
+
+@app.command()
+def plan(
+    rows: Annotated[float, typer.Option(help="Rows of metadata.")],
+    gpu: Annotated[str, typer.Option(help="A card of the planner's figures.")],
+    gpus: Annotated[int, typer.Option(min=1)],
+    cores: Annotated[int, typer.Option(min=1, help="For the stages without a GPU.")] = 1024,
+    figures: Annotated[Path, typer.Option(help="What to reckon with.")] = Path("conf/planner.yml"),
+) -> None:
+    """Hours, GPU-hours, storage and money of each stage, with the formula."""
+    from recap_spark import planner
+    from recap_spark.planner_figures import read_figures
+    from recap_spark.report.plan import print_plan
+
+    with _said_plainly():
+        known = read_figures(figures)
+        stages = planner.plan(known, rows=rows, gpu=gpu, gpus=gpus, cores=cores)
+        print_plan(stages, figures=known, console=Console())
+
+
+@app.command()
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="mmmu, mmvet or miniature")],
+    folder: Annotated[Path | None, typer.Argument(help="The benchmark's published files.")] = None,
+    conf: Conf = _LAPTOP,
+    evaluations: Annotated[Path, typer.Option()] = Path("conf/evaluations.yml"),
+) -> None:
+    """Measure the captioner that conf names, on any engine, and keep the measures in MLflow."""
+    from recap_spark.evaluate import run_evaluation
+
+    with _said_plainly():
+        run_evaluation(benchmark, folder, settings=load(*conf), evaluations=evaluations, console=Console())
 
 
 @app.command()

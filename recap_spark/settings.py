@@ -11,13 +11,14 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from recap_spark.captioners import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
 from recap_spark.choices import Filter, ImportSettings
+from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
-from recap_spark.layers import Layers, leaves, stack
-from recap_spark.secrecy import is_secret, public
+from recap_spark.layers import leaves, stack
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -88,7 +89,10 @@ class CaptionSettings(_Section):
     """images → captions."""
 
     work: UnitSettings
-    captioner: CaptionerSettings
+    captioner: Annotated[
+        Annotated[CaptionerSettings, Tag(IN_PROCESS)] | Annotated[EndpointCaptionerSettings, Tag(ENDPOINT)],
+        Discriminator(kind),
+    ]
     device: Literal["cpu", "gpu"]
     batch_size: Count
     slots: Count
@@ -185,13 +189,6 @@ _NAMED_FILES = {
 }
 
 
-_PLAIN_WORDS = {
-    "missing": "not set in any file",
-    "extra_forbidden": "nobody reads this key",
-    "unexpected_keyword_argument": "nobody reads this key",
-}
-
-
 def load(*paths: Path) -> Settings:
     """Settings from files, later ones over earlier ones.
 
@@ -206,30 +203,9 @@ def load(*paths: Path) -> Settings:
         # YAML's own dates (a revision, an experiment's name) are the words that were written.
         return Settings.model_validate_json(json.dumps(layers.values, default=str))
     except ValidationError as error:
-        raise SettingsError(_explain(error, layers, paths)) from None
+        raise SettingsError(explain(error, layers, paths)) from None
 
 
 def flat(settings: BaseModel) -> dict[str, str]:
     """Every leaf by its dotted path, as text: what a tracked run records."""
     return {".".join(path): str(value) for path, value in leaves(settings.model_dump(mode="json"))}
-
-
-def _explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> str:
-    lines = []
-    for problem in error.errors():
-        keys = tuple(str(part) for part in problem["loc"])
-        where = ", ".join(map(str, dict.fromkeys(_setters(keys, problem["type"], layers) or paths)))
-        found = (
-            ""
-            if problem["type"] in _PLAIN_WORDS or isinstance(problem["input"], dict)
-            else f", found {'a secret' if is_secret('.'.join(keys)) else public(repr(problem['input']))}"
-        )
-        lines.append(f"{where}: {'.'.join(keys)}: {_PLAIN_WORDS.get(problem['type'], problem['msg'])}{found}")
-    return "\n".join(lines)
-
-
-def _setters(keys: tuple[str, ...], problem: str, layers: Layers) -> list[Path]:
-    """The files with a say in a key; of one that is not there, those that set its neighbours."""
-    if problem == "missing":
-        return [path for leaf, path in layers.origin.items() if leaf[:-1] == keys[:-1]]
-    return [path for leaf, path in layers.origin.items() if leaf[: len(keys)] == keys[: len(leaf)]]

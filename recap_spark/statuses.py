@@ -121,6 +121,7 @@ class CaptionStatus(StrEnum):
     UNDECODABLE = "undecodable"
     EMPTY_CAPTION = "empty_caption"
     POISON = "poison"  # broke the engine twice
+    REFUSED = "refused"  # an endpoint that answers others will not answer this: a filter, a limit
 
 
 class FinishReason(StrEnum):

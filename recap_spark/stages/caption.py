@@ -8,6 +8,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from recap_spark.captioners import EndpointCaptionerSettings
 from recap_spark.device import task_device, task_profile
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
@@ -15,15 +16,22 @@ from recap_spark.settings import CaptionSettings, Settings
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
-from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, prepare_image
-from recap_spark.workers.captions import stream_captions
-from recap_spark.workers.partition import stream_partition
+from recap_spark.workers.captioner import CaptionerSpec
+from recap_spark.workers.endpoint import EndpointCaptionerSpec
+from recap_spark.workers.engines import AnyCaptionerSpec, caption_partition, describe
 
 
-def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
+def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
     """The captioner that conf names, as workers load it."""
+    captioner = settings.captioner
+    if isinstance(captioner, EndpointCaptionerSettings):
+        return EndpointCaptionerSpec(
+            **{name: getattr(captioner, name) for name in type(captioner).model_fields if name != "engine"},
+            decode_threads=settings.decode_threads,
+            largest_pixels=settings.largest_pixels,
+        )
     return CaptionerSpec(
-        **settings.captioner.model_dump(),
+        **captioner.model_dump(),
         batch_size=settings.batch_size,
         slots=settings.slots,
         prefill_batch=settings.prefill_batch,
@@ -34,15 +42,9 @@ def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
     )
 
 
-def caption_images(images: DataFrame, *, captioner: CaptionerSpec, key: str, device: str) -> DataFrame:
+def caption_images(images: DataFrame, *, captioner: AnyCaptionerSpec, key: str, device: str) -> DataFrame:
     """Describe every image of `uid, bytes`; one that does not decode gets a row that says so."""
-    runner = partial(
-        stream_partition,
-        spec=captioner,
-        device=partial(task_device, device),
-        prepare=prepare_image,
-        stream=partial(stream_captions, key=key),
-    )
+    runner = partial(caption_partition, spec=captioner, device=partial(task_device, device), key=key)
     profile = task_profile(images.sparkSession, device)
     return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
 
@@ -51,7 +53,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Caption what this captioner has not captioned yet. Returns the rows done."""
     lake.create(CAPTIONS, CAPTIONERS)
     captioner = captioner_spec(settings.caption)
-    made_by = describe_captioner(captioner)
+    made_by = describe(captioner)
     key = str(made_by["captioner"])
     lake.upsert(CAPTIONERS, lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields)))
 

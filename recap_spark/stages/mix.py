@@ -18,7 +18,7 @@ from recap_spark.stages.caption import captioner_spec
 from recap_spark.stages.score import scorer_spec
 from recap_spark.statuses import CaptionStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, RATINGS, SAMPLES, SCORES
-from recap_spark.workers.captioner import describe_captioner
+from recap_spark.workers.engines import describe
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def view_captioner(settings: Settings) -> str:
     """
     if settings.export.view.captioner is not None:
         return settings.export.view.captioner
-    return str(describe_captioner(captioner_spec(settings.caption))["captioner"])
+    return str(describe(captioner_spec(settings.caption))["captioner"])
 
 
 def view_sql(lake: Lake, *, captioner: str, settings: Settings) -> str:

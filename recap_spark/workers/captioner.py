@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from recap_spark.errors import WeightsError
@@ -53,6 +55,7 @@ class Captioner:
     engine: SlotEngine | None  # None: transformers' own generate
     tokenizer: Any  # transformers' tokenizers share no one type
     prompt_ids: list[int]
+    tokenise: Callable[[str], list[int]]  # any other prompt, about a picture
     stop_ids: frozenset[int]
     side: int
     mean: tuple[float, ...]
@@ -111,6 +114,7 @@ def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
         engine=None,
         tokenizer=processor.tokenizer,
         prompt_ids=_prompt_ids(processor, model, spec.prompt),
+        tokenise=partial(_prompt_ids, processor, model),
         stop_ids=_stop_ids(model),
         side=model.config.vision_config.image_size,
         mean=tuple(images.image_mean),
