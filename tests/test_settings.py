@@ -12,6 +12,9 @@ from recap_spark.tracking import public_params
 
 CONF = Path(__file__).parents[1] / "conf"
 
+# All but max_new_tokens.
+OTHER = "model: m\nrevision: null\nparts: null\ntemplate: null\nprompt: p\ndtype: float32\n"
+
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
@@ -99,13 +102,16 @@ def test_a_key_that_no_file_sets_is_named_with_the_files_that_set_its_neighbours
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("model: m\nrevision: null\nprompt: p\ndtype: float32", "max_new_tokens: not set in any file"),
         (
-            "model: m\nrevision: null\nprompt: p\ndtype: float32\nmax_new_tokens: 9\nbeams: 4",
+            OTHER + "",
+            "max_new_tokens: not set in any file",
+        ),
+        (
+            OTHER + "max_new_tokens: 9\nbeams: 4",
             "beams: nobody reads this key",
         ),
         (
-            "model: m\nrevision: null\nprompt: p\ndtype: float32\nmax_new_tokens: many",
+            OTHER + "max_new_tokens: many",
             "max_new_tokens: Input should be a valid integer, found 'many'",
         ),
     ],
@@ -114,6 +120,24 @@ def test_a_wrong_key_of_a_captioner_is_named_with_the_captioners_own_file(conf, 
     file = write(conf / "captioners" / "other.yml", text)
     mine = write(conf / "mine.yml", "caption: {captioner: other}")
     assert complaint(conf / "base.yml", mine) == [f"{file}: caption.captioner.{said}"]
+
+
+def test_a_wrong_key_of_a_template_is_named_with_the_templates_own_file(conf):
+    file = write(conf / "captioners" / "templates" / "mine.yml", "version: one\ntext: t")
+    mine = write(conf / "mine.yml", "calibrate: {templates: [v1, mine]}")
+    said = "mine.version: Input should be a valid integer, found 'one'"
+    assert complaint(conf / "base.yml", mine) == [f"{file}: calibrate.templates.{said}"]
+    other = write(conf / "captioners" / "other.yml", OTHER + "max_new_tokens: 9")
+    write(other, other.read_text().replace("template: null", "template: mine"))
+    named = write(conf / "named.yml", "caption: {captioner: other}")
+    assert complaint(conf / "base.yml", named) == [
+        f"{file}: caption.captioner.template.{said.removeprefix('mine.')}"
+    ]
+
+
+def test_later_lists_of_templates_replace_earlier_ones(conf):
+    mine = write(conf / "mine.yml", "calibrate: {templates: [plain, v1]}")
+    assert list(load(conf / "base.yml", mine).calibrate.templates) == ["plain", "v1"]
 
 
 def test_all_wrong_keys_are_named_at_once(conf):
@@ -125,7 +149,7 @@ def test_a_captioner_without_a_file_lists_those_that_have_one(conf):
     mine = write(conf / "mine.yml", "caption: {captioner: llava}")
     (said,) = complaint(conf / "base.yml", mine)
     assert said.startswith(f"{mine}: caption.captioner: want one of ")
-    assert "(llava_llama3_8b, miniature), found 'llava'" in said
+    assert "(llava_hqedit, llava_llama3_8b, miniature), found 'llava'" in said
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from recap_spark.workers.partition import run_partition
 def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
     """The captioner that conf names, as workers load it."""
     return CaptionerSpec(
-        **settings.captioner.model_dump(),
+        **dict(settings.captioner),
         batch_size=settings.batch_size,
         decode_threads=settings.decode_threads,
         engine_threads=settings.engine_threads,
