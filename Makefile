@@ -1,6 +1,6 @@
 # make demo: the main job on local Spark.  make test: the tests.  Both set everything up first where it is missing.
 .DELETE_ON_ERROR:
-.PHONY: demo test lint doctor miniature quality lock clean bench-ingest bench-caption-overhead
+.PHONY: demo test lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-checkpoint-memory
 
 PYTHON_HERE := .venv/bin/python
 
@@ -32,6 +32,9 @@ bench-ingest: .venv/installed.lock
 
 bench-caption-overhead: .venv/installed.lock
 	$(PYTHON_HERE) benchmarks/caption_overhead.py
+
+bench-checkpoint-memory: .venv/installed.lock
+	$(PYTHON_HERE) benchmarks/checkpoint_memory.py
 
 # After a change of pyproject.toml's dependencies. No addresses of registries go into the lock.
 lock: .venv/installed.lock

@@ -121,7 +121,7 @@ def convert_captioner(source: str, target: Path, conf: Conf = _LAPTOP) -> None:
 
 @app.command()
 def calibrate(conf: Conf = _LAPTOP) -> None:
-    """Caption published images again under each conversation template, and rank the templates by agreement."""
+    """Caption published images again under each conversation template; rank them by agreement."""
     from recap_spark.stages.calibrate import rank_templates, ranking_table
 
     with _opened(conf) as (lake, settings, _):

@@ -22,9 +22,7 @@ class Layers:
     origin: dict[KeyPath, Path]
 
 
-def stack(
-    *paths: Path, named_files: Mapping[KeyPath, str], over: Mapping[str, Any] | None = None
-) -> Layers:
+def stack(*paths: Path, named_files: Mapping[KeyPath, str], over: Mapping[str, Any] | None = None) -> Layers:
     """Later files over earlier ones; a name under a key of `named_files` is replaced by that folder's
     NAME.yml, a list of names by all of theirs, by name. `over` is what the command line says over all files.
 

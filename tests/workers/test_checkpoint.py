@@ -1,51 +1,49 @@
 """Checkpoints in the original LLaVA layout, made of a CLIP, a projector and a LLaMA, are loaded as one."""
 
 import json
+import shutil
 import weakref
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
     AutoProcessor,
     CLIPConfig,
-    CLIPImageProcessor,
     CLIPModel,
     LlamaConfig,
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
 )
+from typer.testing import CliRunner
 
+from recap_spark.cli import app
 from recap_spark.errors import InputError, SettingsError, WeightsError
-from recap_spark.models.pixels import OPENAI_FILL, OPENAI_MEAN, OPENAI_STD
+from recap_spark.miniature.original_layout import (
+    BEGIN,
+    BYTES,
+    END,
+    TURN_END,
+    VOCABULARY,
+    tensors_of,
+    write_config,
+    write_shards,
+    write_tokenizer,
+    write_tower,
+)
+from recap_spark.models.pixels import OPENAI_FILL
 from recap_spark.models.tensor_files import read_tensors, tensors_in
 from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, load_captioner, prepare_image
-from recap_spark.workers.checkpoint import Parts, load_llava, load_processor
+from recap_spark.workers.checkpoint import Parts, layout_of, load_llava, load_processor
 from recap_spark.workers.conversion import convert_captioner
 from recap_spark.workers.templates import Template
 from recap_spark.workers.weights import Origin, folder_of
 
 SIDE, PATCH = 28, 14
-BYTES = 256  # words of the tokenizer, before its special tokens, as LLaMA-3 has 128,000
-SPECIAL = (
-    "<|begin_of_text|>",
-    "<|end_of_text|>",
-    *(f"<|reserved_special_token_{n}|>" for n in range(4)),
-    "<|start_header_id|>",
-    "<|end_header_id|>",
-    "<|reserved_special_token_4|>",
-    "<|eot_id|>",
-    *(f"<|reserved_special_token_{n}|>" for n in range(5, 9)),
-)
-BEGIN, END, EOT = (
-    BYTES + SPECIAL.index(f"<|{name}|>") for name in ("begin_of_text", "end_of_text", "eot_id")
-)
-VOCABULARY = BYTES + len(SPECIAL)
 TEMPLATE = Template(
     name="tiny",
     version=3,
@@ -63,93 +61,6 @@ class Made:
     llama: LlamaForCausalLM
     clip: CLIPModel
     projector: nn.Sequential
-
-
-def write_tokenizer(folder: Path) -> None:
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate(alphabet)}, merges=[]))
-    words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    words.decoder = decoders.ByteLevel()
-    words.add_special_tokens(list(SPECIAL))
-    # LLaMA-3's begins every text by itself.
-    words.post_processor = processors.TemplateProcessing(
-        single=f"{SPECIAL[0]} $A", special_tokens=[(SPECIAL[0], BEGIN)]
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=SPECIAL[0], eos_token=SPECIAL[1]
-    ).save_pretrained(folder)
-
-
-def write_tower(folder: Path, clip: CLIPModel) -> None:
-    clip.config.save_pretrained(folder)
-    CLIPImageProcessor(
-        size={"shortest_edge": SIDE},
-        crop_size={"height": SIDE, "width": SIDE},
-        image_mean=list(OPENAI_MEAN),
-        image_std=list(OPENAI_STD),
-    ).save_pretrained(folder)
-
-
-def released_config(llama: LlamaConfig, clip: CLIPConfig) -> dict[str, object]:
-    """The keys and values of the released captioner, at this size."""
-    return {
-        "_name_or_path": "checkpoints/llava-v1.5-llama3-8b-lora-merged-formated-plus-HQEdit",
-        "architectures": ["LlavaLlamaForCausalLM"],
-        "attention_bias": False,
-        "attention_dropout": 0.0,
-        "bos_token_id": BEGIN,
-        "eos_token_id": END,
-        "freeze_mm_mlp_adapter": False,
-        "hidden_act": "silu",
-        "hidden_size": llama.hidden_size,
-        "image_aspect_ratio": "pad",
-        "initializer_range": 0.02,
-        "intermediate_size": llama.intermediate_size,
-        "max_position_embeddings": llama.max_position_embeddings,
-        "mm_hidden_size": clip.vision_config.hidden_size,
-        "mm_patch_merge_type": "flat",
-        "mm_projector_lr": 2e-05,
-        "mm_projector_type": "mlp2x_gelu",
-        "mm_use_im_patch_token": False,
-        "mm_use_im_start_end": False,
-        "mm_vision_select_feature": "patch",
-        "mm_vision_select_layer": -2,
-        "mm_vision_tower": "openai/clip-vit-large-patch14-336",
-        "model_type": "llava_llama",
-        "num_attention_heads": llama.num_attention_heads,
-        "num_hidden_layers": llama.num_hidden_layers,
-        "num_key_value_heads": llama.num_key_value_heads,
-        "pretraining_tp": 1,
-        "rms_norm_eps": 1e-05,
-        "rope_scaling": None,
-        "rope_theta": 500000.0,
-        "tie_word_embeddings": False,
-        "tokenizer_model_max_length": 8192,
-        "tokenizer_padding_side": "right",
-        "torch_dtype": "float16",
-        "transformers_version": "4.40.0",
-        "tune_mm_mlp_adapter": False,
-        "use_cache": True,
-        "use_mm_proj": True,
-        "vocab_size": VOCABULARY,
-    }
-
-
-def write_shards(folder: Path, tensors: dict[str, torch.Tensor], *, count: int) -> None:
-    names = sorted(tensors)
-    weight_map = {}
-    for number in range(count):
-        file = f"model-{number + 1:05d}-of-{count:05d}.safetensors"
-        held = names[number::count]
-        save_file({name: tensors[name].contiguous() for name in held}, folder / file, {"format": "pt"})
-        weight_map |= dict.fromkeys(held, file)
-    index = {"metadata": {"total_size": 0}, "weight_map": weight_map}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-
-
-def of_tower(clip: CLIPModel) -> dict[str, torch.Tensor]:
-    held = {name: tensor for name, tensor in clip.state_dict().items() if name.startswith("vision_model.")}
-    return {f"model.vision_tower.vision_tower.{name}": tensor for name, tensor in held.items()}
 
 
 def make(folder: Path, *, tower: str) -> Made:
@@ -182,18 +93,11 @@ def make(folder: Path, *, tower: str) -> Made:
     projector = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 48))
     for name in ("llava", "tokenizer", "tower"):
         (folder / name).mkdir()
-    (folder / "llava" / "config.json").write_text(json.dumps(released_config(llama.config, clip.config)))
-    tensors = dict(llama.state_dict())
-    tensors |= {f"model.mm_projector.{name}": tensor for name, tensor in projector.state_dict().items()}
-    if tower == "in the checkpoint":
-        tensors |= of_tower(clip)
-        count = clip.vision_model.embeddings.num_positions
-        tensors["model.vision_tower.vision_tower.vision_model.embeddings.position_ids"] = torch.arange(count)
-    else:
-        save_file(dict(clip.state_dict()), folder / "tower" / "model.safetensors", {"format": "pt"})
-    write_shards(folder / "llava", tensors, count=4)
+    write_config(folder / "llava", llama, clip)
+    inside = tower == "in the checkpoint"
+    write_shards(folder / "llava", tensors_of(llama, clip, projector, tower=inside), count=4)
     write_tokenizer(folder / "tokenizer")
-    write_tower(folder / "tower", clip)
+    write_tower(folder / "tower", clip, weights=not inside)
     spec = CaptionerSpec(
         name="tiny",
         model=str(folder / "llava"),
@@ -281,7 +185,7 @@ def test_the_converted_layout_holds_every_tensor_and_answers_the_same(made, tmp_
     assert (written["dtype"], written["architectures"]) == ("float16", ["LlavaForConditionalGeneration"])
     for name in ("image_token_id", "vision_feature_layer", "vision_feature_select_strategy"):
         assert getattr(theirs.config, name) == getattr(ours.config, name)
-    assert theirs.generation_config.eos_token_id == [END, EOT]
+    assert theirs.generation_config.eos_token_id == [END, TURN_END]
     published = replace(made.spec, model=str(target), parts=None, template=None)
     captioner = load_captioner(published, "cpu")
     assert captioner.prompt_ids == load_captioner(made.spec, "cpu").prompt_ids
@@ -323,7 +227,7 @@ def test_prompts_use_tokens_that_llama3_does_not(whole):
 
 
 def test_a_caption_ends_at_both_of_llama3s_ends(whole):
-    assert load_captioner(whole.spec, "cpu").stop_ids == {END, EOT}
+    assert load_captioner(whole.spec, "cpu").stop_ids == {END, TURN_END}
 
 
 def test_a_picture_is_padded_in_clips_mean_colour(whole):
@@ -464,3 +368,24 @@ def test_another_template_or_version_or_part_is_another_captioner(whole, tmp_pat
         file.write("\n")
     keys.append(describe_captioner(whole.spec)["captioner"])
     assert len(set(keys)) == 3
+
+
+def test_the_command_converts_a_captioner_of_conf(whole, tmp_path):
+    conf = Path(shutil.copytree(Path(__file__).parents[2] / "conf", tmp_path / "conf"))
+    templates = conf / "captioners" / "templates"
+    (templates / "tiny.yml").write_text(yaml.safe_dump({"version": 3, "text": TEMPLATE.text}))
+    parts = {name: {"model": str(tmp_path / name), "revision": None} for name in ("tokenizer", "tower")}
+    settings = yaml.safe_load((conf / "captioners" / "llava_hqedit.yml").read_text()) | {
+        "model": str(whole.folder),
+        "parts": {"tokenizer": parts["tokenizer"], "vision_tower": parts["tower"]},
+        "template": "tiny",
+    }
+    (conf / "captioners" / "tiny.yml").write_text(yaml.safe_dump(settings))
+    target = tmp_path / "converted"
+    command = ["convert-captioner", "tiny", str(target), "--conf", str(conf / "base.yml")]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert layout_of(target) == "llava"
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 1
+    assert "InputError" in again.output
