@@ -1,4 +1,4 @@
-"""`recap-spark <stage|all|demo|doctor|sql|compact>`: the command line
+"""`recap-spark <stage|all|demo|doctor|sql|compact|calibrate|convert-captioner>`: the command line
 
 Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
 """

@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # the driver describes a captioner without torch; only worker
     import torch
     from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
 
-# The end of a text and the end of a turn. LLaMA-3's base knows the first, its chats end in the second, and a
-# captioner that stops at one of them only runs on to the limit.
+# Ids 128001 and 128009: the end of a text, which LLaMA-3's base knows, and the end of a turn, in which its
+# chats end. A captioner that stops at one of them only runs on to the limit.
 _ENDS = ("<|end_of_text|>", "<|eot_id|>")
 _UNUSED = re.compile(r"<\|reserved_special_token_\d+\|>")
 
@@ -192,8 +192,8 @@ def _tokenizer(origin: Origin, settings: dict[str, Any]) -> tuple[Any, int, list
     if settings["eos_token_id"] not in stop_ids:
         found = settings["eos_token_id"]
         raise WeightsError(f"{origin.model}: want the checkpoint's eos_token_id {found}, found {stop_ids}")
-    # Reserved tokens have an embedding that nothing was trained on. The ids that LLaVA-1.5's converters give
-    # to image and pad, 32000 and 32001, are words of LLaMA-3.
+    # Nothing was trained on the reserved tokens, and the embedding has their rows: the vocabulary stays as it
+    # is. 32000 and 32001, which LLaVA-1.5's converters give to image and pad, are words of LLaMA-3.
     unused = sorted((at, token) for token, at in held.items() if _UNUSED.fullmatch(token))
     unused = [(at, token) for at, token in unused if at < settings["vocab_size"]]
     if len(unused) < 2:

@@ -37,7 +37,7 @@ def convert_captioner(source: Source, target: Path) -> None:
     with _named_when_done(target) as folder:
         _write_tensors(placed, folder)
         model.config.architectures = ["LlavaForConditionalGeneration"]
-        model.config.dtype = original.settings["torch_dtype"]
+        model.config.dtype = original.settings.get("torch_dtype")
         model.config.save_pretrained(folder)
         answers(original).save_pretrained(folder)
         original.processor.save_pretrained(folder)

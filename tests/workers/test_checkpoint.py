@@ -189,6 +189,9 @@ def test_the_converted_layout_holds_every_tensor_and_answers_the_same(made, tmp_
     published = replace(made.spec, model=str(target), parts=None, template=None)
     captioner = load_captioner(published, "cpu")
     assert captioner.prompt_ids == load_captioner(made.spec, "cpu").prompt_ids
+    spelled = replace(TEMPLATE, text=TEMPLATE.text.replace("<|eot_id|>", "!"))
+    other = load_captioner(replace(published, template=spelled), "cpu")
+    assert other.tokenizer.decode(other.prompt_ids).endswith("Say.!")
     assert AutoProcessor.from_pretrained(target).chat_template == processor.chat_template
     ids, pixels = captioner.prompt_ids, some_pixels()
     assert torch.equal(logits(captioner.model, ids, pixels), logits(ours, ids, pixels))
