@@ -1,7 +1,7 @@
-"""The original LLaVA layout → transformers' LLaVA: configuration, names of tensors, and the model itself
+"""LLaVA's two layouts on the disk → transformers' LLaVA: configuration, names of tensors, and the model
 
 LLaVA (haotian-liu/LLaVA, llava/model/llava_arch.py) keeps vision tower, projector and decoder as one causal
-LM of `model_type: llava_llama`; transformers keeps the three apart.
+LM of `model_type: llava_llama`; the published layout, llava-hf's, keeps the three apart.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from recap_spark.errors import WeightsError
 from recap_spark.models.tensor_files import Stored, read_tensors
@@ -29,6 +28,19 @@ FROM_ORIGINAL: Rules = (
     ("lm_head.", "lm_head."),
 )
 FROM_CLIP: Rules = (("vision_model.", "model.vision_tower."),)
+# transformers has named them in several ways; the longer beginning goes before the shorter.
+FROM_PUBLISHED: Rules = (
+    ("language_model.lm_head.", "lm_head."),
+    ("language_model.model.", "model.language_model."),
+    ("vision_tower.vision_model.", "model.vision_tower."),
+    ("vision_tower.", "model.vision_tower."),
+    ("multi_modal_projector.", "model.multi_modal_projector."),
+    ("model.language_model.", "model.language_model."),
+    ("model.vision_tower.vision_model.", "model.vision_tower."),
+    ("model.vision_tower.", "model.vision_tower."),
+    ("model.multi_modal_projector.", "model.multi_modal_projector."),
+    ("lm_head.", "lm_head."),
+)
 
 # Of a whole CLIP only the vision tower is LLaVA's.
 _CLIP_BESIDE_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
@@ -118,8 +130,8 @@ def unfilled(config: LlavaConfig) -> LlavaForConditionalGeneration:
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config)
     llava: Any = model.model
-    decoder: Any = config.text_config
-    llava.language_model.rotary_emb = LlamaRotaryEmbedding(decoder)
+    rotary: Any = type(llava.language_model.rotary_emb)
+    llava.language_model.rotary_emb = rotary(config.text_config)
     embeddings = llava.vision_tower.embeddings
     embeddings.position_ids = torch.arange(embeddings.num_positions).expand((1, -1))
     return model
@@ -128,15 +140,17 @@ def unfilled(config: LlavaConfig) -> LlavaForConditionalGeneration:
 def place_tensors(
     model: LlavaForConditionalGeneration,
     checkpoint: Mapping[str, Stored],
-    tower: Callable[[], Mapping[str, Stored]],
+    rules: Rules,
+    *,
+    tower: Callable[[], Mapping[str, Stored]] | None,
 ) -> dict[str, Stored]:
-    """Which stored tensor fills which parameter.
+    """Which stored tensor fills which parameter, by the rules of the checkpoint's layout.
 
     The vision tower's come from the checkpoint, or all from `tower` where the checkpoint holds none of it.
     Raises WeightsError naming each tensor with no place, each parameter with no tensor, each wrong shape.
     """
-    placed, unused = _renamed(checkpoint.values(), FROM_ORIGINAL, beside=())
-    if not any(name.startswith(_TOWER) for name in placed):
+    placed, unused = _renamed(checkpoint.values(), rules, beside=())
+    if tower and not any(name.startswith(_TOWER) for name in placed):
         from_tower, unused_of_tower = _renamed(tower().values(), FROM_CLIP, beside=_CLIP_BESIDE_THE_TOWER)
         placed |= from_tower
         unused += unused_of_tower
@@ -173,6 +187,9 @@ def fill(
         del tensor  # or it would wait here, in the type it was stored in, while the next one is read
     if model.config.tie_word_embeddings:
         model.lm_head.weight = model.get_input_embeddings().weight
+    held = (*model.named_parameters(), *model.named_buffers())
+    if empty := [name for name, tensor in held if tensor.is_meta]:
+        raise WeightsError(f"want a value for everything the model holds, found none for {', '.join(empty)}")
     model.config.dtype = dtype
 
 

@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 
 from recap_spark.errors import InputError
-from recap_spark.models.llava_layout import place_tensors, published_name, unfilled
+from recap_spark.models.llava_layout import FROM_ORIGINAL, place_tensors, published_name, unfilled
 from recap_spark.models.tensor_files import INDEX, Stored, header_bytes, tensors_in
 from recap_spark.workers.checkpoint import Source, answers, configured, layout_of, open_original
 from recap_spark.workers.weights import folder_of
@@ -33,7 +33,8 @@ def convert_captioner(source: Source, target: Path) -> None:
         raise InputError(f"{source.origin.model}: in the published layout already, nothing to convert")
     original = open_original(source, files="all")
     model = unfilled(configured(original))
-    placed = place_tensors(model, tensors_in(original.folder), lambda: tensors_in(original.tower))
+    tensors = tensors_in(original.folder)
+    placed = place_tensors(model, tensors, FROM_ORIGINAL, tower=lambda: tensors_in(original.tower))
     with _named_when_done(target) as folder:
         _write_tensors(placed, folder)
         model.config.architectures = ["LlavaForConditionalGeneration"]
