@@ -23,7 +23,7 @@ from recap_spark.workers.partition import stream_partition
 def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
     """The captioner that conf names, as workers load it."""
     return CaptionerSpec(
-        **settings.captioner.model_dump(),
+        **dict(settings.captioner),
         batch_size=settings.batch_size,
         slots=settings.slots,
         prefill_batch=settings.prefill_batch,

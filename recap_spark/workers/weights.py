@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import recap_spark
-from recap_spark.errors import WeightsError
+from recap_spark.errors import SettingsError, WeightsError
 
 _BUNDLED = "miniature:"
 _CHUNK = 1 << 20
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+# What says how to use a model, and what the model is; never a pickle, never code.
+_TEXTS = ("*.json", "*.jinja", "*.model", "*.txt")
+_WEIGHTS = ("*.safetensors",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """A model, or a part of one: a folder, `miniature:NAME`, or a hub name at one commit."""
+
+    model: str
+    revision: str | None  # commit on the hub
 
 
 def resolve(model: str) -> str:
@@ -26,6 +42,28 @@ def resolve(model: str) -> str:
     return str(folder)
 
 
+def folder_of(origin: Origin, *, files: Literal["texts", "all"]) -> Path:
+    """The folder a model is in; one on the hub is brought here first, its weights where `all` is asked for.
+
+    Raises WeightsError for what is neither a folder nor a hub name, SettingsError for a hub name without the
+    commit that says which weights are meant.
+    """
+    folder = Path(resolve(origin.model))
+    if folder.is_dir():
+        return folder
+    if not _HUB_NAME.fullmatch(origin.model):
+        raise WeightsError(f"{origin.model}: want a folder, or owner/name on the hub, found neither")
+    if origin.revision is None or not _COMMIT.fullmatch(origin.revision):
+        raise SettingsError(
+            f"{origin.model}: want revision to be a commit of 40 hexadecimal digits, found "
+            f"{origin.revision!r}: what a name or a branch stands for changes"
+        )
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_TEXTS, *(_WEIGHTS if files == "all" else ())]
+    return Path(snapshot_download(origin.model, revision=origin.revision, allow_patterns=patterns))
+
+
 def weights_sha256(model: str) -> str | None:
     """One hash over a folder's safetensors, by name; None for a hub name, whose revision says as much.
 
@@ -34,13 +72,22 @@ def weights_sha256(model: str) -> str | None:
     folder = Path(resolve(model))
     if not folder.is_dir():
         return None
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not any(folder.glob("*.safetensors")):
         raise WeightsError(
             f"{model}: want *.safetensors, found {sorted(path.name for path in folder.iterdir())}"
         )
+    return _sha256(folder, *_WEIGHTS)
+
+
+def folder_sha256(model: str) -> str | None:
+    """One hash over everything of a model that is read from its folder; None for a hub name."""
+    folder = Path(resolve(model))
+    return _sha256(folder, *_TEXTS, *_WEIGHTS) if folder.is_dir() else None
+
+
+def _sha256(folder: Path, *patterns: str) -> str:
     digest = hashlib.sha256()
-    for path in files:
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
