@@ -8,8 +8,9 @@ its own beside base.yml (`captioners/NAME.yml`, …), named by the key that uses
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,6 +21,7 @@ from recap_spark.workers.limits import FetchLimits
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -195,18 +197,23 @@ _PLAIN_WORDS = {
 
 
 def load(*paths: Path) -> Settings:
-    """Settings from files, later ones over earlier ones.
+    """Settings from files, later ones over earlier ones. Raises SettingsError as `read` does."""
+    return read(Settings, *paths, named_files=_NAMED_FILES)
+
+
+def read(model: type[M], *paths: Path, named_files: Mapping[tuple[str, str], str]) -> M:
+    """The model's values from files, later ones over earlier ones.
 
     Raises SettingsError naming the file and the path of every key that is unknown, missing or of the wrong
     type.
     """
     if not paths:
         raise SettingsError("want at least one settings file, found none")
-    layers = stack(*paths, named_files=_NAMED_FILES)
+    layers = stack(*paths, named_files=named_files)
     try:
         # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
         # YAML's own dates (a revision, an experiment's name) are the words that were written.
-        return Settings.model_validate_json(json.dumps(layers.values, default=str))
+        return model.model_validate_json(json.dumps(layers.values, default=str))
     except ValidationError as error:
         raise SettingsError(_explain(error, layers, paths)) from None
 
