@@ -98,6 +98,7 @@ class CaptionSettings(_Section):
     work: UnitSettings
     captioner: CaptionerSettings
     device: Literal["cpu", "gpu"]
+    journal: str | None
     batch_size: Count
     decode_threads: Count
     engine_threads: Count

@@ -55,7 +55,9 @@ def load_start(
 
 def _joined(parts: PartsSettings) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     vision_revision, decoder_revision = parts.vision_revision or "main", parts.decoder_revision or "main"
-    tower = CLIPVisionModel.from_pretrained(parts.vision_tower, revision=vision_revision, dtype=torch.float32)
+    tower: Any = CLIPVisionModel.from_pretrained(
+        parts.vision_tower, revision=vision_revision, dtype=torch.float32
+    )
     decoder: Any = AutoModelForCausalLM.from_pretrained(
         parts.decoder, revision=decoder_revision, dtype=torch.float32, use_safetensors=True
     )

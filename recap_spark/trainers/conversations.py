@@ -27,7 +27,7 @@ _ROLES = {"human": "user", "gpt": "assistant"}
 class Turn:
     """What one side says; `pictured` where the picture stands before it."""
 
-    role: Literal["user", "assistant"]
+    role: str  # user or assistant
     text: str
     pictured: bool
 
@@ -130,7 +130,7 @@ def _plain(conversation: Conversation, processor: LlavaProcessor) -> list[tuple[
 
 
 def _chat(conversation: Conversation, processor: LlavaProcessor) -> list[tuple[str, bool]]:
-    messages = [
+    messages: list[Any] = [
         {
             "role": turn.role,
             "content": [*([{"type": "image"}] if turn.pictured else []), {"type": "text", "text": turn.text}],

@@ -164,6 +164,11 @@ def answer_captions(captioner: Captioner, images: list[Prepared], *, key: str) -
     return pa.RecordBatch.from_pylist(rows, schema=CAPTIONED)
 
 
+def poison_row(uid: str, *, key: str) -> Row:
+    """What is kept of an image that must not go to the engine again."""
+    return {"uid": uid, "captioner": key, "status": str(CaptionStatus.POISON)}
+
+
 def _said(captioner: Captioner, tokens: list[int], *, stopped: bool) -> Row:
     text = captioner.tokenizer.decode(tokens, skip_special_tokens=True).strip()
     finish = FinishReason.STOP if stopped else FinishReason.LENGTH

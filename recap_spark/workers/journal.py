@@ -1,11 +1,12 @@
 """What was in the engine when a process died, kept where the next process finds it
 
-A batch's uids are written down before the engine takes it and crossed out when it is through, so a death leaves
-its batch behind. Whoever is given these uids next runs each alone; one that dies alone, and not for the first
-time, is poison and is not run again.
+A batch's uids are written down before the engine takes it and crossed out when it is through, so a death
+leaves its batch behind. Whoever is given these uids next runs each alone; one that dies alone, and not for
+the first time, is poison and is not run again.
 
 An entry is known by its uids, not by its task: no two live tasks have the same uid, so an entry with one of
-mine is a dead task's. That holds across attempts, executors, hosts and drivers. Knows neither Spark nor torch.
+mine is a dead task's. That holds across attempts, executors, hosts and drivers. Knows neither Spark nor
+torch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -26,6 +27,7 @@ from recap_spark.errors import PlatformError
 
 log = logging.getLogger(__name__)
 
+M = TypeVar("M")
 A = TypeVar("A")
 
 _ENOUGH_DEATHS = 2
@@ -92,31 +94,82 @@ class Journal:
         store.delete_dir_contents(root, missing_dir_ok=True)
 
 
-def answer_alive(
-    model: Any,
-    images: list[A],
-    *,
-    answer: Callable[[Any, list[A]], pa.RecordBatch],
-    uid_of: Callable[[A], str],
-    poisoned: Callable[[str], dict[str, Any]],
-    journal: Journal,
-) -> pa.RecordBatch:
-    """`answer` for every image that has not killed an engine twice, and a row of `poisoned` for those.
+@dataclass
+class Survivor(Generic[M, A]):
+    """An `answer` for run_partition that outlives images which kill the engine.
 
-    Rows are in the images' order. An image that was in an engine at a death has it to itself.
+    Every image gets its row of `answer`, in order, and one of `poisoned` if it has killed twice. An image
+    that was in an engine at a death has it to itself. Spark unpickles one of these for each task, so `_known`
+    is what the journal held when the task began.
     """
-    known = _known_deaths(journal)
-    suspected = [uid_of(image) in known for image in images]
-    rows: dict[str, pa.RecordBatch] = {}
 
-    def run(some: list[A]) -> None:
-        with journal.flight([uid_of(image) for image in some]):
-            answers = answer(model, some)
-        rows.update((uid_of(image), answers.slice(place, 1)) for place, image in enumerate(some))
+    answer: Callable[[M, list[A]], pa.RecordBatch]
+    uid_of: Callable[[A], str]
+    poisoned: Callable[[str], dict[str, Any]]
+    journal: Journal
+    schema: pa.Schema
+    _known: dict[str, Deaths] | None = None
 
-    if clean := [image for image, is_suspect in zip(images, suspected, strict=True) if not is_suspect]:
-        run(clean)
-    for image in (image for image, is_suspect in zip(images, suspected, strict=True) if is_suspect):
-        if not known[uid_of(image)].poisonous:
-            run([image])
-    return _in_order([uid_of(image) for image in images], rows, poisoned)
+    def __call__(self, model: M, images: list[A]) -> pa.RecordBatch:
+        if self._known is None:
+            self._known = self.journal.deaths()
+        known = self._known
+        uids = [self.uid_of(image) for image in images]
+        rows: dict[str, dict[str, Any]] = {}
+        clean = [image for image, uid in zip(images, uids, strict=True) if uid not in known]
+        suspects = [[image] for image, uid in zip(images, uids, strict=True) if uid in known]
+        for some in [clean, *suspects] if clean else suspects:
+            mine = [self.uid_of(image) for image in some]
+            if known.get(mine[0], Deaths(0, 0)).poisonous:
+                log.error("image %s has killed an engine %d times", mine[0], known[mine[0]].times)
+                rows[mine[0]] = self.poisoned(mine[0])
+                continue
+            with self.journal.flight(mine):
+                answers = self.answer(model, some)
+            rows |= dict(zip(mine, answers.to_pylist(), strict=True))
+        return pa.RecordBatch.from_pylist([rows[uid] for uid in uids], schema=self.schema)
+
+
+def is_broken(error: Exception) -> bool:
+    """Whether the accelerator itself failed: CUDA's context is then lost to the whole process.
+
+    Out of memory is not among it: an engine goes on with a smaller batch.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return False
+    if isinstance(error, torch.AcceleratorError):
+        return True
+    return (
+        isinstance(error, RuntimeError)
+        and not isinstance(error, torch.OutOfMemoryError)
+        and any(said in str(error) for said in _CUDA_ERRORS)
+    )
+
+
+def _opened(folder: str) -> tuple[fs.FileSystem, str]:
+    # Hadoop's name for S3; Arrow has the other.
+    address = folder.replace("s3a://", "s3://", 1)
+    try:
+        if ":/" in address:
+            store, root = fs.FileSystem.from_uri(address)
+        else:
+            store, root = fs.LocalFileSystem(), address
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise PlatformError(
+            f"journal: want a path or a URL that Arrow knows, found {folder}: {error}"
+        ) from error
+    return store, root.rstrip("/")
+
+
+def _entry(store: fs.FileSystem, path: str) -> list[tuple[str, bool]]:
+    """Uids of one entry, and whether there is only one.
+
+    One that is gone was crossed out meanwhile; one cut off was being written, before the engine had it.
+    """
+    try:
+        with store.open_input_file(path) as file:
+            uids = json.loads(file.read())
+    except (FileNotFoundError, ValueError):
+        return []
+    return [(uid, len(uids) == 1) for uid in uids]
