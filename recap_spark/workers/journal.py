@@ -16,7 +16,7 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -84,9 +84,9 @@ class Journal:
             if is_broken(error):
                 log.error("the accelerator failed with %d images in the engine: %s", len(uids), error)
                 raise PlatformError(f"the accelerator failed: {error}") from error
-            store.delete_file(path)
+            _cross_out(store, path)
             raise
-        store.delete_file(path)
+        _cross_out(store, path)
 
     def clear(self) -> None:
         """Forget everything: for the stage's end, when every image has its row."""
@@ -160,6 +160,12 @@ def _opened(folder: str) -> tuple[fs.FileSystem, str]:
             f"journal: want a path or a URL that Arrow knows, found {folder}: {error}"
         ) from error
     return store, root.rstrip("/")
+
+
+def _cross_out(store: fs.FileSystem, path: str) -> None:
+    # Gone already where another driver with this captioner has come to its end and cleared the journal.
+    with suppress(FileNotFoundError):
+        store.delete_file(path)
 
 
 def _entry(store: fs.FileSystem, path: str) -> list[tuple[str, bool]]:

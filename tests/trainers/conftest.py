@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PreTrainedTokenizerFast,
+)
 
 from recap_spark.miniature.models import (
     IMAGE,
@@ -18,7 +28,7 @@ from recap_spark.miniature.models import (
     captioner_processor,
     train_words,
 )
-from recap_spark.runs import CaptionerRun
+from recap_spark.runs import CaptionerRun, PartsSettings
 from recap_spark.trainers.captioner import PROMPT
 
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -141,3 +151,58 @@ def run(school, tmp_path) -> CaptionerRun:
             "tracking": {"uri": None, "experiment": "tests"},
         }
     )
+
+
+LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+
+
+def saved_parts(folder: Path, specials: list[str]) -> PartsSettings:
+    """A tower and a decoder with LLaMA-3's special tokens, each in its own folder."""
+    torch.manual_seed(0)
+    tower = CLIPVisionConfig(
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=16,
+        patch_size=8,
+    )
+    CLIPVisionModel(tower).save_pretrained(folder / "tower")
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
+        folder / "tower"
+    )
+    bytes_of_text = {letter: number for number, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    words = Tokenizer(models.BPE(vocab=bytes_of_text, merges=[]))
+    words.pre_tokenizer, words.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    words.add_special_tokens(specials)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token=specials[0], eos_token=specials[1])
+    tokenizer.save_pretrained(folder / "decoder")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "decoder")
+    return PartsSettings(
+        vision_tower=str(folder / "tower"),
+        vision_revision=None,
+        decoder=str(folder / "decoder"),
+        decoder_revision=None,
+    )
+
+
+@pytest.fixture(scope="session")
+def save_parts():
+    return saved_parts
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory) -> PartsSettings:
+    return saved_parts(tmp_path_factory.mktemp("parts"), LLAMA3)

@@ -4,71 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
     CLIPVisionModel,
-    LlamaConfig,
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
-    PreTrainedTokenizerFast,
 )
 
 from recap_spark.errors import WeightsError
-from recap_spark.runs import LoraSettings, PartsSettings
+from recap_spark.runs import LoraSettings
 from recap_spark.trainers.assembly import IMAGE, PAD, load_start
 from recap_spark.trainers.conversations import Conversation, Turn, tokenise
 from recap_spark.trainers.lora import add_lora, merged
-
-HEADERS = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
-
-
-def save_parts(folder, *, specials):
-    """A tower and a decoder with LLaMA-3's special tokens, each in its own folder."""
-    torch.manual_seed(0)
-    tower = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=8,
-    )
-    CLIPVisionModel(tower).save_pretrained(folder / "tower")
-    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
-        folder / "tower"
-    )
-    bytes_of_text = {letter: number for number, letter in enumerate(pre_tokenizers.ByteLevel.alphabet())}
-    words = Tokenizer(models.BPE(vocab=bytes_of_text, merges=[]))
-    words.pre_tokenizer, words.decoder = (
-        pre_tokenizers.ByteLevel(add_prefix_space=False),
-        decoders.ByteLevel(),
-    )
-    words.add_special_tokens(specials)
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token=specials[0], eos_token=specials[1])
-    tokenizer.save_pretrained(folder / "decoder")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder / "decoder")
-    return PartsSettings(
-        vision_tower=str(folder / "tower"),
-        vision_revision=None,
-        decoder=str(folder / "decoder"),
-        decoder_revision=None,
-    )
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory):
-    return save_parts(tmp_path_factory.mktemp("parts"), specials=HEADERS)
 
 
 def test_both_parts_keep_their_weights_and_the_vocabulary_grows_by_two_to_a_multiple_of_64(parts):
@@ -109,8 +55,8 @@ def test_what_was_joined_computes_and_saves_and_loads(parts, tmp_path):
     torch.testing.assert_close(model(**inputs).logits, again(**inputs).logits)
 
 
-def test_a_decoder_of_another_family_is_refused(tmp_path):
-    other = save_parts(tmp_path, specials=["<s>", "</s>"])
+def test_a_decoder_of_another_family_is_refused(tmp_path, save_parts):
+    other = save_parts(tmp_path, ["<s>", "</s>"])
     with pytest.raises(WeightsError, match=r"want LLaMA-3's <\|eot_id\|>"):
         load_start(other, seed=0)
 

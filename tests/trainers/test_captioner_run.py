@@ -83,6 +83,32 @@ def test_a_first_stage_moves_the_projector_alone(run, school, tmp_path):
     assert moved == {name for name in before if "multi_modal_projector" in name}
 
 
+def test_the_three_stages_of_conf_follow_each_other_from_two_parts_to_a_captioner(
+    school, parts, tmp_path, conversations
+):
+    pairs = tmp_path / "pairs.json"
+    pairs.write_text(json.dumps([one for one in conversations if "image" in one]))
+    losses = {}
+    for stage, file in ((1, pairs), (2, school / "conversations.json"), (3, pairs)):
+        # What differs here is where the run is and how large: all else is as on a cluster.
+        small: dict[str, object] = {
+            "folder": str(tmp_path / str(stage)),
+            "device": "cpu",
+            "start": parts.model_dump() if stage == 1 else str(tmp_path / str(stage - 1) / "captioner"),
+            "data": {"file": str(file), "images": str(school / "images"), "loader_processes": 0},
+            "batch_size": 4,
+            "micro_batch_size": 2,
+            "checkpoint_every": 2,
+        }
+        (tmp_path / "small.yml").write_text(yaml.safe_dump(small))
+        run = load_run(ROOT / "conf" / "train" / f"captioner_stage{stage}.yml", tmp_path / "small.yml")
+        losses[stage] = train_captioner(run)
+    assert {stage: len(steps) for stage, steps in losses.items()} == {1: 2, 2: 4, 3: 2}
+    assert all(loss == loss for steps in losses.values() for loss in steps)
+    captioner = LlavaForConditionalGeneration.from_pretrained(tmp_path / "3" / "captioner")
+    assert len(captioner.generation_config.eos_token_id) == 2
+
+
 def test_micro_batches_of_any_size_give_the_same_losses(run, tmp_path):
     whole = train_captioner(changed(run, micro_batch_size=4, folder=str(tmp_path / "whole")))
     single = train_captioner(changed(run, micro_batch_size=1, folder=str(tmp_path / "single")))

@@ -131,6 +131,12 @@ def test_only_a_lost_context_is_a_broken_accelerator(error, broken):
     assert is_broken(error) is broken
 
 
+def test_a_journal_that_another_driver_cleared_meanwhile_is_no_error(tmp_path):
+    with Journal(str(tmp_path)).flight(["a"]):
+        Journal(str(tmp_path)).clear()
+    assert Journal(str(tmp_path)).deaths() == {}
+
+
 def test_an_entry_that_was_cut_off_while_written_is_no_death(tmp_path):
     (tmp_path / "cut.json").write_text('["a", "b')
     assert Journal(str(tmp_path)).deaths() == {}
