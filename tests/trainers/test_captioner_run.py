@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import mlflow
+import psutil
 import pytest
 import torch
 import yaml
@@ -49,9 +49,7 @@ def start_torchrun(run: CaptionerRun, folder: Path, *, processes: int) -> subpro
     launch = ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, "-m", *launch, "-m", "recap_spark.trainers.captioner_run", str(conf)]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return subprocess.Popen(
-        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
@@ -199,9 +197,11 @@ def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_kil
     run = changed(run, micro_batch_size=1, checkpoint_every=1, epochs=25, peak_rate=1e-3)
     alone = train_captioner(changed(run, folder=str(tmp_path / "alone")))
     started = start_torchrun(run, tmp_path, processes=2)
-    while not list(Path(run.folder).glob("step-0000000[5-9]")) and started.poll() is None:
+    while not any(Path(run.folder).glob("step-????????")) and started.poll() is None:
         time.sleep(0.01)
-    os.killpg(started.pid, signal.SIGKILL)
+    # torchrun gives each process a session of its own: they outlive it, were it killed alone.
+    for process in [*psutil.Process(started.pid).children(recursive=True), started]:
+        process.kill()
     said, _ = started.communicate()
     done = sorted(Path(run.folder).glob("step-????????"))
     assert done, said[-3000:]
