@@ -8,8 +8,9 @@ its own beside base.yml (`captioners/NAME.yml`, …), named by the key that uses
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -17,7 +18,7 @@ from recap_spark.choices import Filter, ImportSettings
 from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
-from recap_spark.layers import leaves, stack
+from recap_spark.layers import KeyPath, leaves, stack
 from recap_spark.workers.checkpoint import Parts
 from recap_spark.workers.templates import Template
 from recap_spark.workers.weights import Origin
@@ -25,6 +26,7 @@ from recap_spark.workers.weights import Origin
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Section(BaseModel):
@@ -101,6 +103,7 @@ class CaptionSettings(_Section):
     work: UnitSettings
     captioner: CaptionerSettings
     device: Literal["cpu", "gpu"]
+    journal: str | None
     batch_size: Count
     slots: Count
     prefill_batch: Count
@@ -209,17 +212,30 @@ _NAMED_FILES = {
 def load(*paths: Path, captioner: str | None = None) -> Settings:
     """Settings from files, later ones over earlier ones; `captioner` is a name in place of the files' own.
 
+    Raises SettingsError as `read` does.
+    """
+    over = {"caption": {"captioner": captioner}} if captioner else None
+    return read(Settings, *paths, named_files=_NAMED_FILES, over=over)
+
+
+def read(
+    model: type[M],
+    *paths: Path,
+    named_files: Mapping[KeyPath, str],
+    over: Mapping[str, Any] | None = None,
+) -> M:
+    """The model's values from files, later ones over earlier ones, and `over` over all of them.
+
     Raises SettingsError naming the file and the path of every key that is unknown, missing or of the wrong
     type.
     """
     if not paths:
         raise SettingsError("want at least one settings file, found none")
-    over = {"caption": {"captioner": captioner}} if captioner else None
-    layers = stack(*paths, named_files=_NAMED_FILES, over=over)
+    layers = stack(*paths, named_files=named_files, over=over)
     try:
         # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
         # YAML's own dates (a revision, an experiment's name) are the words that were written.
-        return Settings.model_validate_json(json.dumps(layers.values, default=str))
+        return model.model_validate_json(json.dumps(layers.values, default=str))
     except ValidationError as error:
         raise SettingsError(explain(error, layers, paths)) from None
 

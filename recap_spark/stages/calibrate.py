@@ -12,10 +12,11 @@ from rich.table import Table as PrintedTable
 from recap_spark.errors import InputError
 from recap_spark.lake import Lake
 from recap_spark.settings import Settings
-from recap_spark.stages.caption import caption_images, captioner_spec
+from recap_spark.stages.caption import caption_images, captioner_spec, journal_folder
 from recap_spark.statuses import CaptionStatus, FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES, SAMPLES
 from recap_spark.workers.agreement import Agreement, rank
+from recap_spark.workers.journal import Journal
 from recap_spark.workers.templates import Template
 
 log = logging.getLogger(__name__)
@@ -80,10 +81,13 @@ def _captions(rows: DataFrame, settings: Settings) -> dict[str, dict[str, str]]:
     if captioner.parts is None:
         templates[OWN] = None
     made = {}
+    journal = Journal(f"{journal_folder(settings)}/calibrate")
+    device = settings.caption.device
     for label, template in templates.items():
         spec = replace(captioner, template=template)
-        answered = caption_images(rows, captioner=spec, key=label, device=settings.caption.device)
+        answered = caption_images(rows, captioner=spec, key=label, device=device, journal=journal)
         said = answered.where(F.col("status") == str(CaptionStatus.OK)).select("uid", "caption").collect()
         made[label] = {row["uid"]: row["caption"] for row in said}
         log.info("calibrate: %s made %d captions", label, len(said))
+    journal.clear()
     return made

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
+from pathlib import Path
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -16,8 +18,11 @@ from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
 from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, prepare_image
-from recap_spark.workers.captions import stream_captions
+from recap_spark.workers.captions import CAPTIONED, engine_uid, poison_row, stream_captions
+from recap_spark.workers.journal import Journal, Survivor
 from recap_spark.workers.partition import stream_partition
+
+log = logging.getLogger(__name__)
 
 
 def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
@@ -34,14 +39,25 @@ def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
     )
 
 
-def caption_images(images: DataFrame, *, captioner: CaptionerSpec, key: str, device: str) -> DataFrame:
-    """Describe every image of `uid, bytes`; one that does not decode gets a row that says so."""
+def caption_images(
+    images: DataFrame, *, captioner: CaptionerSpec, key: str, device: str, journal: Journal
+) -> DataFrame:
+    """Describe every image of `uid, bytes`; one that does not decode, or that has killed the engine twice,
+    gets a row that says so.
+    """
     runner = partial(
         stream_partition,
         spec=captioner,
         device=partial(task_device, device),
         prepare=prepare_image,
-        stream=partial(stream_captions, key=key),
+        stream=Survivor(
+            stream=partial(stream_captions, key=key),
+            engine_uid=engine_uid,
+            poisoned=partial(poison_row, key=key),
+            journal=journal,
+            together=captioner.batch_size,
+            schema=CAPTIONED,
+        ),
     )
     profile = task_profile(images.sparkSession, device)
     return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
@@ -55,8 +71,13 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     key = str(made_by["captioner"])
     lake.upsert(CAPTIONERS, lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields)))
 
+    journal = Journal(f"{journal_folder(settings)}/{key}")
+    if suspects := len(journal.deaths()):
+        log.warning("caption: %d images were in an engine when it died: each runs alone", suspects)
+
     def work(rows: DataFrame, _: Column) -> DataFrame:
-        return caption_images(rows, captioner=captioner, key=key, device=settings.caption.device)
+        device = settings.caption.device
+        return caption_images(rows, captioner=captioner, key=key, device=device, journal=journal)
 
     version = lake.version(IMAGES)
     fetched = F.col("status") == str(FetchStatus.OK)
@@ -69,4 +90,12 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         fingerprint=f"{lake.identity(IMAGES)}/{key}",
         version=version,
     )
-    return run_units(lake, job, settings=settings.caption.work, progress=progress)
+    done = run_units(lake, job, settings=settings.caption.work, progress=progress)
+    journal.clear()
+    return done
+
+
+def journal_folder(settings: Settings) -> str:
+    """Where workers write down what is in their engines: conf's folder, else one beside the tables."""
+    folder = settings.caption.journal or f"{settings.lake.root}/_in_engine"
+    return folder if ":/" in folder else str(Path(folder).resolve())
