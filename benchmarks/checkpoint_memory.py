@@ -29,10 +29,10 @@ from recap_spark.miniature.original_layout import (
     write_tokenizer,
     write_tower,
 )
+from recap_spark.origins import Origin
 from recap_spark.workers.checkpoint import Parts, Source, load_llava, load_processor
 from recap_spark.workers.conversion import convert_captioner
 from recap_spark.workers.templates import Template
-from recap_spark.workers.weights import Origin
 
 SHARDS = 4
 TARGET = 1.3
@@ -133,7 +133,7 @@ def measured(layout: str, folder: Path) -> float:
     said = json.loads(done.stdout.splitlines()[-1])
     held = "llava" if layout == "original" else "published"
     shards = [file.stat().st_size for file in (folder / held).glob("*.safetensors")]
-    beyond = (said["took"] - said["model"]) / max(shards)
+    beyond: float = (said["took"] - said["model"]) / max(shards)
     megabytes = {name: value / 1e6 for name, value in said.items()}
     print(
         f"{layout:10} files {sum(shards) / 1e6:,.0f} MB, largest shard {max(shards) / 1e6:,.0f} MB, "

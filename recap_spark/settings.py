@@ -19,9 +19,9 @@ from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
 from recap_spark.layers import KeyPath, leaves, stack
+from recap_spark.origins import Origin
 from recap_spark.workers.checkpoint import Parts
 from recap_spark.workers.templates import Template
-from recap_spark.workers.weights import Origin
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]

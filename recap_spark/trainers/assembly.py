@@ -17,6 +17,7 @@ from transformers import (
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
 
 from recap_spark.errors import WeightsError
+from recap_spark.origins import Origin, folder_of
 from recap_spark.runs import PartsSettings
 
 IMAGE, PAD = "<image>", "<|pad|>"
@@ -40,30 +41,30 @@ LLAMA3_CHAT = (
 def load_start(
     start: PartsSettings | str, *, seed: int
 ) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    """What a run starts from, in float32 on the CPU: a captioner's folder or hub name, or two parts joined.
+    """What a run starts from, in float32 on the CPU: a captioner's folder, or two parts joined.
 
-    Equal seeds give equal projectors, in every process. Raises WeightsError where the parts do not fit.
+    Equal seeds give equal projectors, in every process. Raises WeightsError where the parts do not fit,
+    SettingsError for a part by its hub name without a commit.
     """
     torch.manual_seed(seed)
     if isinstance(start, PartsSettings):
         return _joined(start)
+    folder = folder_of(Origin(model=start, revision=None), files="all")
     model: Any = LlavaForConditionalGeneration.from_pretrained(
-        start, dtype=torch.float32, use_safetensors=True
+        folder, dtype=torch.float32, use_safetensors=True
     )
-    return model, LlavaProcessor.from_pretrained(start)
+    return model, LlavaProcessor.from_pretrained(folder)
 
 
 def _joined(parts: PartsSettings) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
-    vision_revision, decoder_revision = parts.vision_revision or "main", parts.decoder_revision or "main"
-    tower: Any = CLIPVisionModel.from_pretrained(
-        parts.vision_tower, revision=vision_revision, dtype=torch.float32
-    )
-    decoder: Any = AutoModelForCausalLM.from_pretrained(
-        parts.decoder, revision=decoder_revision, dtype=torch.float32, use_safetensors=True
-    )
-    processor = _processor(
-        parts, tower, AutoTokenizer.from_pretrained(parts.decoder, revision=decoder_revision)
-    )
+    looks = folder_of(Origin(model=parts.vision_tower, revision=parts.vision_revision), files="all")
+    speaks = folder_of(Origin(model=parts.decoder, revision=parts.decoder_revision), files="all")
+    tower: Any = CLIPVisionModel.from_pretrained(looks, dtype=torch.float32, use_safetensors=True)
+    decoder: Any = AutoModelForCausalLM.from_pretrained(speaks, dtype=torch.float32, use_safetensors=True)
+    tokenizer = AutoTokenizer.from_pretrained(speaks)
+    if tokenizer.convert_tokens_to_ids("<|eot_id|>") in (None, tokenizer.unk_token_id):
+        raise WeightsError(f"{parts.decoder}: want LLaMA-3's <|eot_id|> in the tokenizer, found none")
+    processor = _processor(tokenizer, CLIPImageProcessor.from_pretrained(looks), tower)
     words = processor.tokenizer
     decoder.resize_token_embeddings(len(words), pad_to_multiple_of=_MULTIPLE, mean_resizing=False)
     decoder.config.pad_token_id = words.pad_token_id
@@ -86,16 +87,12 @@ def _joined(parts: PartsSettings) -> tuple[LlavaForConditionalGeneration, LlavaP
     return model, processor
 
 
-def _processor(parts: PartsSettings, tower: Any, tokenizer: Any) -> LlavaProcessor:
-    if tokenizer.convert_tokens_to_ids("<|eot_id|>") in (None, tokenizer.unk_token_id):
-        raise WeightsError(f"{parts.decoder}: want LLaMA-3's <|eot_id|> in the tokenizer, found none")
+def _processor(tokenizer: Any, images: CLIPImageProcessor, tower: Any) -> LlavaProcessor:
     tokenizer.add_special_tokens({"pad_token": PAD, "additional_special_tokens": [IMAGE]})
     # Generation wants it left; `collate` pads on the right by itself.
     tokenizer.padding_side = "left"
     return LlavaProcessor(
-        image_processor=CLIPImageProcessor.from_pretrained(
-            parts.vision_tower, revision=parts.vision_revision or "main"
-        ),
+        image_processor=images,
         tokenizer=tokenizer,
         patch_size=tower.config.patch_size,
         vision_feature_select_strategy="default",

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from recap_spark.errors import WeightsError
+from recap_spark.origins import Origin
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.checkpoint import Parts, Source, describe_parts, load_llava, load_processor
 from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures import PictureError, decode_rgb
 from recap_spark.workers.templates import Template
-from recap_spark.workers.weights import Origin, weights_sha256
+from recap_spark.workers.weights import weights_sha256
 
 if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
     from torch import Tensor

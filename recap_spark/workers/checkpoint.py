@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from recap_spark.errors import SettingsError, WeightsError
+from recap_spark.origins import Origin, folder_of
 from recap_spark.workers.templates import Template
-from recap_spark.workers.weights import Origin, folder_of, folder_sha256
+from recap_spark.workers.weights import folder_sha256
 
 if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
     import torch

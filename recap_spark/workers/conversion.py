@@ -14,8 +14,8 @@ from pathlib import Path
 from recap_spark.errors import InputError
 from recap_spark.models.llava_layout import FROM_ORIGINAL, place_tensors, published_name, unfilled
 from recap_spark.models.tensor_files import INDEX, Stored, header_bytes, tensors_in
+from recap_spark.origins import folder_of
 from recap_spark.workers.checkpoint import Source, answers, configured, layout_of, open_original
-from recap_spark.workers.weights import folder_of
 
 _CHUNK = 16 << 20  # bytes
 

@@ -10,7 +10,7 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-from recap_spark.errors import WeightsError
+from recap_spark.errors import SettingsError, WeightsError
 from recap_spark.runs import LoraSettings
 from recap_spark.trainers.assembly import IMAGE, PAD, load_start
 from recap_spark.trainers.conversations import Conversation, Turn, tokenise
@@ -59,6 +59,13 @@ def test_a_decoder_of_another_family_is_refused(tmp_path, save_parts):
     other = save_parts(tmp_path, ["<s>", "</s>"])
     with pytest.raises(WeightsError, match=r"want LLaMA-3's <\|eot_id\|>"):
         load_start(other, seed=0)
+
+
+def test_a_hub_name_without_a_commit_is_refused(parts):
+    with pytest.raises(SettingsError, match="openai/clip: want revision to be a commit"):
+        load_start(parts.model_copy(update={"vision_tower": "openai/clip"}), seed=0)
+    with pytest.raises(SettingsError, match="owner/captioner: want revision to be a commit"):
+        load_start("owner/captioner", seed=0)
 
 
 def test_merged_updates_compute_what_they_did_beside_the_weights(parts):

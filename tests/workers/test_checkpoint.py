@@ -41,13 +41,13 @@ from recap_spark.miniature.original_layout import (
 )
 from recap_spark.models.pixels import OPENAI_FILL
 from recap_spark.models.tensor_files import read_tensors, tensors_in
+from recap_spark.origins import Origin, folder_of
 from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, load_captioner, prepare_image
 from recap_spark.workers.captions import stream_captions
 from recap_spark.workers.checkpoint import Parts, layout_of, load_llava, load_processor
 from recap_spark.workers.conversion import convert_captioner
 from recap_spark.workers.partition import Row, stream_partition
 from recap_spark.workers.templates import Template
-from recap_spark.workers.weights import Origin, folder_of
 
 SIDE, PATCH = 28, 14
 TEMPLATE = Template(

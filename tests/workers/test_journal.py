@@ -18,14 +18,15 @@ from recap_spark.workers.journal import Deaths, Journal, Survivor, is_broken
 ROOT = Path(__file__).parents[2]
 ANSWER = pa.schema([("uid", pa.string()), ("status", pa.string()), ("beside", pa.int64())])
 
-# One attempt of a task, as a process of its own: its engine dies of some images.
-ATTEMPT = """
+# A task's attempts one after the other, each a process of its own; their engine dies of some images. They are
+# forked, and so do not pay for the imports again.
+ATTEMPTS = """
 import json, os, sys
 import pyarrow as pa
 from recap_spark.workers.journal import Journal, Survivor
 from recap_spark.workers.partition import chunks
 
-folder, uids, deadly, engine = sys.argv[1:]
+folder, tasks, deadly, engine = sys.argv[1:]
 SCHEMA = pa.schema([("uid", pa.string()), ("status", pa.string()), ("beside", pa.int64())])
 
 def answer(images, beside):
@@ -49,23 +50,31 @@ def slots(model, images):
             yield answer([live.pop()], 2)
     yield from (answer([image], len(live) - 1) for image in live)
 
-alive = Survivor(stream=globals()[engine], engine_uid=str, journal=Journal(folder), together=4, schema=SCHEMA,
-                 poisoned=lambda uid: {"uid": uid, "status": "poison"})
-for batch in alive(None, iter(uids)):
-    for row in batch.to_pylist():
-        print(json.dumps(row), flush=True)
+for number, uids in enumerate(json.loads(tasks)):
+    if (child := os.fork()) == 0:
+        alive = Survivor(stream=globals()[engine], engine_uid=str, journal=Journal(folder), together=4,
+                         schema=SCHEMA, poisoned=lambda uid: {"uid": uid, "status": "poison"})
+        for batch in alive(None, iter(uids)):
+            for row in batch.to_pylist():
+                print(json.dumps([number, row]), flush=True)
+        os._exit(0)
+    print(json.dumps([number, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])]), flush=True)
 """
 
+Attempt = tuple[int, dict[str, dict[str, object]]]
 
-def attempt(
-    folder: Path, uids: str, *, deadly: str, engine: str = "generate"
-) -> tuple[int, dict[str, dict[str, object]]]:
-    """The exit code of one attempt, and its rows by uid."""
-    command = [sys.executable, "-c", ATTEMPT, str(folder), uids, deadly, engine]
+
+def attempts(folder: Path, *tasks: str, deadly: str, engine: str = "generate") -> list[Attempt]:
+    """Each attempt's exit code, and its rows by uid."""
+    command = [sys.executable, "-c", ATTEMPTS, str(folder), json.dumps(tasks), deadly, engine]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
-    assert ran.returncode in (0, 139), ran.stderr
-    return ran.returncode, {row["uid"]: row for row in map(json.loads, ran.stdout.splitlines())}
+    ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+    said = [json.loads(line) for line in ran.stdout.splitlines()]
+    codes = {number: code for number, code in said if isinstance(code, int)}
+    return [
+        (codes[at], {row["uid"]: row for number, row in said if number == at and isinstance(row, dict)})
+        for at in range(len(tasks))
+    ]
 
 
 def survivor(folder: Path, stream) -> Survivor:
@@ -85,9 +94,9 @@ def survivor(folder: Path, stream) -> Survivor:
 def test_an_image_that_kills_two_processes_is_poison_to_the_third_and_all_others_are_answered(
     tmp_path, engine, beside
 ):
-    codes = [attempt(tmp_path, "abcdefgh", deadly="f", engine=engine) for _ in range(3)]
-    assert [code for code, _ in codes] == [139, 139, 0]
-    rows = codes[-1][1]
+    *died, (code, rows) = attempts(tmp_path, *["abcdefgh"] * 3, deadly="f", engine=engine)
+    assert [code for code, _ in died] == [139, 139]
+    assert code == 0
     assert {uid: row["status"] for uid, row in rows.items()} == dict.fromkeys("abcdegh", "ok") | {
         "f": "poison"
     }
@@ -96,21 +105,20 @@ def test_an_image_that_kills_two_processes_is_poison_to_the_third_and_all_others
 
 
 def test_every_poison_of_a_batch_costs_one_more_process(tmp_path):
-    codes = [attempt(tmp_path, "abcd", deadly="bd")[0] for _ in range(4)]
-    assert codes == [139, 139, 139, 0]
+    ran = attempts(tmp_path, *["abcd"] * 4, deadly="bd")
+    assert [code for code, _ in ran] == [139, 139, 139, 0]
 
 
 def test_what_is_poison_stays_so_for_a_later_task_until_the_journal_is_cleared(tmp_path):
-    for _ in range(3):
-        attempt(tmp_path, "ab", deadly="b")
-    assert attempt(tmp_path, "b", deadly="b")[1]["b"]["status"] == "poison"
+    *_, (code, rows) = attempts(tmp_path, "ab", "ab", "ab", "b", deadly="b")
+    assert (code, rows["b"]["status"]) == (0, "poison")
     Journal(str(tmp_path)).clear()
     assert Journal(str(tmp_path)).deaths() == {}
 
 
 @pytest.mark.parametrize("engine", ["generate", "slots"])
 def test_nothing_is_left_of_images_that_came_through(tmp_path, engine):
-    code, rows = attempt(tmp_path, "abcdefgh", deadly="", engine=engine)
+    ((code, rows),) = attempts(tmp_path, "abcdefgh", deadly="", engine=engine)
     assert (code, len(rows)) == (0, 8)
     assert list(tmp_path.iterdir()) == []
 
