@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from recap_spark.settings import Count, Name, Share, TrackingSettings, read
 
@@ -76,6 +76,12 @@ class CaptionerRun(_Section):
     log_every: Count
     spark_processes: Count
     tracking: TrackingSettings
+
+    @model_validator(mode="after")
+    def _lora_where_the_decoder_trains(self) -> CaptionerRun:
+        if self.lora and self.trains == "projector":
+            raise ValueError("lora: want trains projector_and_decoder for updates of it, found projector")
+        return self
 
 
 def load_run(*paths: Path) -> CaptionerRun:

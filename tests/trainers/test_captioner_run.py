@@ -59,6 +59,12 @@ def test_every_stage_s_settings_are_whole(stage):
     assert run.trains == ("projector" if stage == 1 else "projector_and_decoder")
 
 
+def test_updates_of_a_decoder_that_does_not_train_are_refused(tmp_path):
+    (tmp_path / "lora.yml").write_text("lora: {rank: 2, alpha: 4, dropout: 0.0}")
+    with pytest.raises(SettingsError, match="lora: want trains projector_and_decoder"):
+        load_run(ROOT / "conf" / "train" / "captioner_stage1.yml", tmp_path / "lora.yml")
+
+
 def test_a_run_learns_and_leaves_a_captioner_that_loads(run, school):
     losses = train_captioner(run)
     assert len(losses) == 8
