@@ -8,10 +8,10 @@ import torch
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    CLIPImageProcessor,
     CLIPVisionModel,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    LlavaImageProcessorPil,
     LlavaProcessor,
 )
 from transformers.models.llava.modeling_llava import LlavaMultiModalProjector
@@ -64,7 +64,7 @@ def _joined(parts: PartsSettings) -> tuple[LlavaForConditionalGeneration, LlavaP
     tokenizer = AutoTokenizer.from_pretrained(speaks)
     if tokenizer.convert_tokens_to_ids("<|eot_id|>") in (None, tokenizer.unk_token_id):
         raise WeightsError(f"{parts.decoder}: want LLaMA-3's <|eot_id|> in the tokenizer, found none")
-    processor = _processor(tokenizer, CLIPImageProcessor.from_pretrained(looks), tower)
+    processor = _processor(tokenizer, LlavaImageProcessorPil.from_pretrained(looks, do_pad=True), tower)
     words = processor.tokenizer
     decoder.resize_token_embeddings(len(words), pad_to_multiple_of=_MULTIPLE, mean_resizing=False)
     decoder.config.pad_token_id = words.pad_token_id
@@ -87,7 +87,7 @@ def _joined(parts: PartsSettings) -> tuple[LlavaForConditionalGeneration, LlavaP
     return model, processor
 
 
-def _processor(tokenizer: Any, images: CLIPImageProcessor, tower: Any) -> LlavaProcessor:
+def _processor(tokenizer: Any, images: LlavaImageProcessorPil, tower: Any) -> LlavaProcessor:
     tokenizer.add_special_tokens({"pad_token": PAD, "additional_special_tokens": [IMAGE]})
     # Generation wants it left; `collate` pads on the right by itself.
     tokenizer.padding_side = "left"

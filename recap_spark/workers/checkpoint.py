@@ -221,10 +221,11 @@ def _tokenizer(origin: Origin, settings: dict[str, Any]) -> tuple[Any, int, list
 
 
 def _processor(tokenizer: Any, tower: Path, vision: CLIPVisionConfig, template: Template) -> Any:
-    from transformers import CLIPImageProcessor, LlavaProcessor
+    from transformers import LlavaImageProcessorPil, LlavaProcessor
 
     return LlavaProcessor(
-        image_processor=CLIPImageProcessor.from_pretrained(tower),
+        # As `image_aspect_ratio: pad` says; CLIP's own would have every other engine cut the edges off.
+        image_processor=LlavaImageProcessorPil.from_pretrained(tower, do_pad=True),
         tokenizer=tokenizer,
         patch_size=vision.patch_size,
         vision_feature_select_strategy="default",

@@ -39,7 +39,7 @@ from recap_spark.miniature.original_layout import (
     write_tokenizer,
     write_tower,
 )
-from recap_spark.models.pixels import OPENAI_FILL
+from recap_spark.models.pixels import OPENAI_FILL, OPENAI_MEAN, OPENAI_STD, normalise, to_pixels
 from recap_spark.models.tensor_files import read_tensors, tensors_in
 from recap_spark.origins import Origin, folder_of
 from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, load_captioner, prepare_image
@@ -251,6 +251,19 @@ def test_a_picture_is_padded_in_clips_mean_colour(whole):
     Image.new("RGB", (SIDE, SIDE // 4), (0, 0, 0)).save(out, "PNG")
     prepared = prepare_image(load_captioner(whole.spec, "cpu"), {"uid": "a" * 32, "bytes": out.getvalue()})
     assert tuple(prepared.pixels[:, 0, 0].tolist()) == OPENAI_FILL
+
+
+def test_the_converted_layout_has_other_engines_pad_as_this_one_does(whole, tmp_path):
+    convert_captioner(whole.spec.source, tmp_path / "converted")
+    noise = torch.randint(256, (30, 90, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    picture = Image.fromarray(noise.numpy())
+    red, green, blue = OPENAI_FILL
+    ours = normalise(
+        to_pixels(picture, side=SIDE, fill=(red, green, blue))[None], mean=OPENAI_MEAN, std=OPENAI_STD
+    )
+    images = AutoProcessor.from_pretrained(tmp_path / "converted").image_processor
+    theirs = images(picture, return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=1.1 / 255 / min(OPENAI_STD))  # one step of a byte
 
 
 def test_nothing_of_the_model_is_left_without_memory(whole):
