@@ -111,8 +111,14 @@ def school(tmp_path_factory, words, processor, conversations) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory) -> str:
+    """One MLflow for all runs: a new database costs seconds of migrations."""
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+
+
 @pytest.fixture
-def run(school, tmp_path) -> CaptionerRun:
+def run(school, tmp_path, tracking_uri) -> CaptionerRun:
     """Two epochs of four steps over four rows."""
     return CaptionerRun.model_validate(
         {
@@ -148,7 +154,7 @@ def run(school, tmp_path) -> CaptionerRun:
             "saved_dtype": "float32",
             "log_every": 1,
             "spark_processes": 2,
-            "tracking": {"uri": None, "experiment": "tests"},
+            "tracking": {"uri": tracking_uri, "experiment": "tests"},
         }
     )
 

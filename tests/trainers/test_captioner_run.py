@@ -31,9 +31,9 @@ def changed(run: CaptionerRun, **values: object) -> CaptionerRun:
 
 def tracked_losses(run: CaptionerRun) -> list[float]:
     """The losses in MLflow by step; of a step that was taken twice, the last."""
-    client = mlflow.MlflowClient(f"sqlite:///{run.folder}/mlflow.db")
+    client = mlflow.MlflowClient(run.tracking.uri or f"sqlite:///{run.folder}/mlflow.db")
     (experiment,) = client.search_experiments(filter_string="name = 'tests'")
-    (only,) = client.search_runs([experiment.experiment_id])
+    (only,) = client.search_runs([experiment.experiment_id], f"params.folder = '{run.folder}'")
     history = client.get_metric_history(only.info.run_id, "loss")
     by_step = {point.step: point.value for point in sorted(history, key=lambda point: point.timestamp)}
     return [by_step[step] for step in sorted(by_step)]
@@ -65,7 +65,8 @@ def test_updates_of_a_decoder_that_does_not_train_are_refused(tmp_path):
         load_run(ROOT / "conf" / "train" / "captioner_stage1.yml", tmp_path / "lora.yml")
 
 
-def test_a_run_learns_and_leaves_a_captioner_that_loads(run, school):
+def test_a_run_learns_and_leaves_a_captioner_that_loads_and_its_losses_beside_it(run, school):
+    run = changed(run, tracking={"uri": None, "experiment": "tests"})
     losses = train_captioner(run)
     assert len(losses) == 8
     assert losses[-1] < 0.9 * losses[0]
@@ -88,7 +89,7 @@ def test_a_first_stage_moves_the_projector_alone(run, school, tmp_path):
 
 
 def test_the_three_stages_of_conf_follow_each_other_from_two_parts_to_a_captioner(
-    school, parts, tmp_path, conversations
+    school, parts, tmp_path, conversations, tracking_uri
 ):
     pairs = tmp_path / "pairs.json"
     pairs.write_text(json.dumps([one for one in conversations if "image" in one]))
@@ -103,6 +104,7 @@ def test_the_three_stages_of_conf_follow_each_other_from_two_parts_to_a_captione
             "batch_size": 4,
             "micro_batch_size": 2,
             "checkpoint_every": 2,
+            "tracking": {"uri": tracking_uri},
         }
         (tmp_path / "small.yml").write_text(yaml.safe_dump(small))
         run = load_run(ROOT / "conf" / "train" / f"captioner_stage{stage}.yml", tmp_path / "small.yml")
@@ -125,7 +127,6 @@ def test_a_run_that_goes_on_from_a_checkpoint_gives_the_losses_of_one_that_never
     losses = train_captioner(run)
     later = changed(run, folder=str(tmp_path / "later"))
     shutil.copytree(Path(run.folder) / "step-00000003", Path(later.folder) / "step-00000003")
-    shutil.copy(Path(run.folder) / "mlflow.db", Path(later.folder) / "mlflow.db")
     # What a killed process was writing is no checkpoint.
     (Path(later.folder) / "step-00000006.unfinished").mkdir()
     assert train_captioner(later) == losses[3:]
