@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from recap_spark.layers import Layers
+from recap_spark.secrecy import is_secret, public
 
 _PLAIN_WORDS = {
     "missing": "not set in any file",
@@ -24,7 +25,7 @@ def explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> 
         found = (
             ""
             if problem["type"] in _PLAIN_WORDS or isinstance(problem["input"], dict)
-            else f", found {problem['input']!r}"
+            else f", found {'a secret' if is_secret('.'.join(keys)) else public(repr(problem['input']))}"
         )
         lines.append(f"{where}: {'.'.join(keys)}: {_PLAIN_WORDS.get(problem['type'], problem['msg'])}{found}")
     return "\n".join(lines)

@@ -214,7 +214,7 @@ SCORES = Table(
     schema=_schema(
         _UID,
         ("captioner", "string", "whose caption; 'original' is the alt-text"),
-        ("scorer", "string", "which image-text model"),
+        ("scorer", "string", "name, and the first digits of the fingerprint of its weights and settings"),
         ("status", "string", "ok, or undecodable; one of a closed set"),
         ("cosine", "float", "of the normalised image and caption features, -1 to 1"),
         ("pair_preference", "float", "softmax share against the original, 0 to 1; null for 'original'"),

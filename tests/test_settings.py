@@ -205,6 +205,10 @@ session:
     spark.hadoop.fs.s3a.session.token: canary
     spark.hadoop.fs.azure.account.key.lake.dfs.core.windows.net: canary
     spark.hadoop.javax.jdo.option.ConnectionPassword: canary
+    spark.hadoop.fs.azure.sas.fixed.token.lake: canary
+    spark.hadoop.fs.azure.sas.container.lake: canary
+ingest:
+  source: https://lake.example.org/metadata?X-Amz-Signature=canary
 tracking:
   uri: https://user:canary@mlflow.example.org/api
 """,
@@ -214,6 +218,13 @@ tracking:
     assert "canary" not in str(recorded)
     unrecorded = flat(settings).keys() - recorded.keys()
     assert all(key.startswith("session.conf.spark.hadoop.") for key in unrecorded)
-    assert len(unrecorded) == 5
+    assert len(unrecorded) == 7
     assert recorded["caption.captioner.max_new_tokens"] == "128"
     assert recorded["tracking.uri"] == "https://…@mlflow.example.org/api"
+
+
+def test_a_mistyped_secret_is_not_repeated_in_the_error(conf):
+    mine = write(conf / "mine.yml", "session: {conf: {spark.hadoop.fs.s3a.secret.key: 12345678}}")
+    with pytest.raises(SettingsError, match=r"secret\.key: .*, found a secret") as raised:
+        load(conf / "base.yml", mine)
+    assert "12345678" not in str(raised.value)

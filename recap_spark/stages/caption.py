@@ -88,7 +88,6 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(CAPTIONS).where(F.col("captioner") == key).select("uid"),
         work=work,
         fingerprint=f"{lake.identity(IMAGES)}/{key}",
-        version=version,
     )
     done = run_units(lake, job, settings=settings.caption.work, progress=progress)
     journal.clear()
