@@ -1,4 +1,4 @@
-"""`recap-spark <stage|all|fetch-report|demo|doctor|plan|evaluate|sql|write-subset|compact>`: the command line
+"""`recap-spark <stage|all|COMMAND>`: the command line
 
 Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
 """
@@ -134,6 +134,27 @@ def doctor(conf: Conf = _LAPTOP) -> None:
     with _said_plainly():
         if not examine_machine(load(*conf), Console()):
             raise typer.Exit(1)
+
+
+@app.command("convert-captioner")
+def convert_captioner(source: str, target: Path, conf: Conf = _LAPTOP) -> None:
+    """Write SOURCE, a captioner of conf/captioners in the original LLaVA layout, to the new folder TARGET in
+    the layout that transformers and every engine reads."""
+    from recap_spark.stages.caption import in_process_spec
+    from recap_spark.workers import conversion
+
+    with _said_plainly():
+        settings = load(*conf, captioner=source)
+        conversion.convert_captioner(in_process_spec(settings.caption).source, target)
+
+
+@app.command()
+def calibrate(conf: Conf = _LAPTOP) -> None:
+    """Caption published images again under each conversation template; rank them by agreement."""
+    from recap_spark.stages.calibrate import rank_templates, ranking_table
+
+    with _opened(conf) as (lake, settings, _):
+        Console().print(ranking_table(rank_templates(lake, settings)))
 
 
 @app.command()

@@ -8,8 +8,9 @@ its own beside base.yml (`captioners/NAME.yml`, …), named by the key that uses
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
@@ -18,15 +19,25 @@ from recap_spark.choices import Filter, ImportSettings
 from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
-from recap_spark.layers import leaves, stack
+from recap_spark.layers import KeyPath, leaves, stack
+from recap_spark.origins import Origin
+from recap_spark.workers.checkpoint import Parts
+from recap_spark.workers.templates import Template
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
+_READ_BY_WORKERS: tuple[Any, ...] = (Origin, Parts, Template)
+for _dataclass in _READ_BY_WORKERS:
+    _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
 class LakeSettings(_Section):
@@ -72,6 +83,8 @@ class CaptionerSettings(_Section):
     name: Name
     model: str
     revision: str | None
+    parts: Parts | None
+    template: Template | None
     prompt: str
     max_new_tokens: Count
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -94,6 +107,7 @@ class CaptionSettings(_Section):
         Discriminator(kind),
     ]
     device: Literal["cpu", "gpu"]
+    journal: str | None
     batch_size: Count
     slots: Count
     prefill_batch: Count
@@ -101,6 +115,13 @@ class CaptionSettings(_Section):
     decode_threads: Count
     engine_threads: Count
     largest_pixels: Count
+
+
+class CalibrateSettings(_Section):
+    """The published captions that conversation templates are judged by, and the templates."""
+
+    pairs: Count
+    templates: Annotated[dict[str, Template], Field(min_length=1)]
 
 
 class ScorerSettings(_Section):
@@ -176,6 +197,7 @@ class Settings(_Section):
     import_images: ImportSettings
     fetch: FetchSettings
     caption: CaptionSettings
+    calibrate: CalibrateSettings
     score: ScoreSettings
     export: ExportSettings
     tracking: TrackingSettings
@@ -184,24 +206,40 @@ class Settings(_Section):
 
 _NAMED_FILES = {
     ("caption", "captioner"): "captioners",
+    ("caption", "captioner", "template"): "captioners/templates",
+    ("calibrate", "templates"): "captioners/templates",
     ("score", "scorer"): "scorers",
     ("export", "view"): "views",
 }
 
 
-def load(*paths: Path) -> Settings:
-    """Settings from files, later ones over earlier ones.
+def load(*paths: Path, captioner: str | None = None) -> Settings:
+    """Settings from files, later ones over earlier ones; `captioner` is a name in place of the files' own.
+
+    Raises SettingsError as `read` does.
+    """
+    over = {"caption": {"captioner": captioner}} if captioner else None
+    return read(Settings, *paths, named_files=_NAMED_FILES, over=over)
+
+
+def read(
+    model: type[M],
+    *paths: Path,
+    named_files: Mapping[KeyPath, str],
+    over: Mapping[str, Any] | None = None,
+) -> M:
+    """The model's values from files, later ones over earlier ones, and `over` over all of them.
 
     Raises SettingsError naming the file and the path of every key that is unknown, missing or of the wrong
     type.
     """
     if not paths:
         raise SettingsError("want at least one settings file, found none")
-    layers = stack(*paths, named_files=_NAMED_FILES)
+    layers = stack(*paths, named_files=named_files, over=over)
     try:
         # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
         # YAML's own dates (a revision, an experiment's name) are the words that were written.
-        return Settings.model_validate_json(json.dumps(layers.values, default=str))
+        return model.model_validate_json(json.dumps(layers.values, default=str))
     except ValidationError as error:
         raise SettingsError(explain(error, layers, paths)) from None
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from recap_spark import __version__
 from recap_spark.errors import SettingsError
 from recap_spark.secrecy import is_secret, public
@@ -65,7 +67,7 @@ def stage_run(
         mlflow.set_tags(_versions(lake, "output", writes))
 
 
-def public_params(settings: Settings) -> dict[str, str]:
+def public_params(settings: BaseModel) -> dict[str, str]:
     """Settings as a run records them: nothing whose name speaks of a secret, and no more than MLflow holds of
     each.
     """

@@ -141,5 +141,5 @@ def _captioner(lake: Lake, name: str) -> DataFrame:
     description = ("tennant/llava-llama-3-8b-hqedit", PROMPT)
     fingerprint = hashlib.sha256("\n".join(description).encode()).hexdigest()
     decoding = '{"max_new_tokens": 128, "strategy": "greedy"}'
-    row = (name, fingerprint, description[0], None, None, PROMPT, None, decoding, None)
+    row = (name, fingerprint, description[0], None, None, None, PROMPT, None, None, decoding, None)
     return lake.spark.createDataFrame([row], T.StructType(CAPTIONERS.schema.fields))

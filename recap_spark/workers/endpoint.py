@@ -15,6 +15,7 @@ from typing import Literal
 import pyarrow as pa
 from PIL import Image
 
+from recap_spark.origins import resolve
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.base_url import plain_base_url
 from recap_spark.workers.captions import CAPTIONED
@@ -23,7 +24,7 @@ from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredErr
 from recap_spark.workers.partition import Row, chunks
 from recap_spark.workers.pictures import PictureError, decode_rgb
 from recap_spark.workers.server import ServeSpec, served_url
-from recap_spark.workers.weights import resolve, weights_sha256
+from recap_spark.workers.weights import weights_sha256
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.settings import load
 from recap_spark.stages.caption import captioner_spec
 from recap_spark.workers.engines import AnyCaptionerSpec, caption_partition
+from recap_spark.workers.journal import Journal
 
 CONF = Path(__file__).parents[2] / "conf"
 CHAT_SERVER = str(Path(__file__).parents[1] / "chat_server.py")
@@ -45,7 +46,9 @@ def test_a_question_of_the_captioner_s_own_prompt_is_answered_by_its_caption(tmp
     spec = replace(named("miniature", tmp_path), engine=engine, slots=2)
     some = pictures(3)
     rows = [pa.RecordBatch.from_pylist([{"uid": str(n), "bytes": one} for n, one in enumerate(some)])]
-    parts = caption_partition(rows, spec=spec, device=lambda: "cpu", key="one")
+    parts = caption_partition(
+        rows, spec=spec, device=lambda: "cpu", key="one", journal=Journal(str(tmp_path))
+    )
     captions = {row["uid"]: row["caption"] for part in parts for row in part.to_pylist()}
     prompts = (spec.prompt, "What colour is the largest thing in this picture?", spec.prompt)
     asked = [Question(str(n), one, prompt) for n, (one, prompt) in enumerate(zip(some, prompts, strict=True))]

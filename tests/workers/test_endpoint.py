@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import gettempdir
 
 import pyarrow as pa
 import pytest
@@ -31,6 +32,7 @@ from recap_spark.workers.endpoint import (
     describe_endpoint,
 )
 from recap_spark.workers.engines import AnyCaptionerSpec, caption_partition
+from recap_spark.workers.journal import Journal
 from recap_spark.workers.supervisor import process
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -58,7 +60,9 @@ def images(count: int) -> list[dict[str, object]]:
 
 def captions(spec: AnyCaptionerSpec, rows: list[dict[str, object]]) -> list[dict[str, object]]:
     parts = [pa.RecordBatch.from_pylist(rows)]
-    answers = caption_partition(parts, spec=spec, device=lambda: "cpu", key="one")
+    answers = caption_partition(
+        parts, spec=spec, device=lambda: "cpu", key="one", journal=Journal(gettempdir())
+    )
     return sorted((row for batch in answers for row in batch.to_pylist()), key=lambda row: row["uid"])
 
 
