@@ -55,9 +55,11 @@ def named(name: str) -> Stage:
 
 
 def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) -> dict[str, int]:
-    """Run one stage inside its MLflow run. Returns rows by what became of them in this run or, where the
-    stage keeps a
-    status for every row, by status in its table."""
+    """Run one stage inside its MLflow run.
+
+    Returns rows by what became of them in this run or, where the stage keeps a status for every row, by
+    status in its table.
+    """
     started = time.monotonic()
     with stage_run(lake, settings, stage.name, reads=stage.reads, writes=stage.writes) as recorder:
         ended = stage.run(lake, settings, progress)

@@ -110,8 +110,7 @@ def test_only_the_units_in_flight_were_fetched_again(survivor):
     again = [
         path for path, times in survivor.server.asked().items() if path.startswith("/images/") and times > 1
     ]
-    # One driver and one worker were killed: at most `in_flight` units each, of ROWS / UNITS rows, give or
-    # take.
+    # One driver and one worker were killed: at most `in_flight` units each, of some ROWS / UNITS rows.
     assert len(again) <= 2 * IN_FLIGHT * (ROWS / UNITS) * 1.5
 
 

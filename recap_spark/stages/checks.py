@@ -25,8 +25,7 @@ def reject_reason(*, longest_text: int) -> Column:
         # `host:8080/` is a url without a scheme, which fetch answers as it answers any that it cannot parse.
         _when(~is_plain & url.rlike(r"^(?i)(?!https?:)[a-z][a-z0-9+.-]*:(?!\d)"), RejectReason.NOT_HTTP),
         # A page's whole text, up to a million characters in CommonPool, would choke tokenizers and
-        # broadcasts.
-        # Characters are at most as many as bytes, whose number is known without a walk over the text.
+        # broadcasts. Characters are at most as many as bytes, whose number is known without a walk.
         _when(
             (F.octet_length("text") > longest_text) & (F.length("text") > longest_text),
             RejectReason.TEXT_TOO_LONG,
