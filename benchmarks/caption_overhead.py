@@ -17,10 +17,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import md5
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import functions as F
 from reporting import Series, print_claim, print_machine, print_table
 from rich.console import Console
@@ -34,14 +36,15 @@ from recap_spark.settings import LakeSettings, Settings, load
 from recap_spark.stages import caption
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES
-from recap_spark.workers.captioner import Captioner, CaptionerSpec, prepare_image
+from recap_spark.workers.captioner import CaptionerSpec, prepare_image
 from recap_spark.workers.captions import stream_captions
-from recap_spark.workers.partition import Row
+from recap_spark.workers.partition import Row, stream_partition
 
 TARGET = 0.85
 _CONF = Path(__file__).parents[1] / "conf"
 _PROCESSES = 2  # laptop.yml's master has as many slots
 _WARM_UP_IMAGES = 256
+_BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml
 _AGAIN, _DONE, _OVER = "again", "done", "over"
 
 
@@ -123,17 +126,18 @@ def _bare_processes(images: Sequence[Row], *, spec: CaptionerSpec) -> Iterator[_
 
 
 def _caption_share(spec: CaptionerSpec, images: Sequence[Row], turn: Connection) -> None:
-    captioner = spec.load("cpu")
-    _caption_all(captioner, images[: spec.batch_size])
+    batches = pa.Table.from_pylist(list(images)).to_batches(max_chunksize=_BATCH_ROWS)
+    _caption_all(batches[:1], spec)
     turn.send(_DONE)
     while turn.recv() == _AGAIN:
-        _caption_all(captioner, images)
+        _caption_all(batches, spec)
         turn.send(_DONE)
 
 
-def _caption_all(captioner: Captioner, rows: Sequence[Row]) -> None:
-    prepared = (prepare_image(captioner, row) for row in rows)
-    for _ in stream_captions(captioner, prepared, key="bare"):
+def _caption_all(batches: Sequence[pa.RecordBatch], spec: CaptionerSpec) -> None:
+    """As a task does it, and with its threads: one reads, some prepare, one computes."""
+    stream = partial(stream_captions, key="bare")
+    for _ in stream_partition(batches, spec=spec, device=lambda: "cpu", prepare=prepare_image, stream=stream):
         pass
 
 

@@ -99,6 +99,7 @@ def _compare(bench: Bench, sources: dict[int, str], *, repeats: int) -> None:
     print_table((copied, ingested, partly))
     growth = (ingested.median_s / partly.median_s) / (rows / fewer)
     print(f"\ngrowth of ingest from {fewer:,} to {rows:,} rows: time ratio / row ratio = {growth:.2f}")
+    print_claim("ingest_growth", ratio=1 / growth, target=1.0)
     print_claim("ingest", ratio=copied.median_s / ingested.median_s, target=TARGET)
 
 

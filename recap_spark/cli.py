@@ -1,4 +1,4 @@
-"""`recap-spark <stage|all|fetch-report|demo|doctor|sql|write-subset|compact>`: the command line
+"""`recap-spark <stage|all|COMMAND>`: the command line
 
 Exit codes: 0 done, 1 an error said on standard error, 2 the command line was wrong.
 """
@@ -134,6 +134,60 @@ def doctor(conf: Conf = _LAPTOP) -> None:
     with _said_plainly():
         if not examine_machine(load(*conf), Console()):
             raise typer.Exit(1)
+
+
+@app.command("convert-captioner")
+def convert_captioner(source: str, target: Path, conf: Conf = _LAPTOP) -> None:
+    """Write SOURCE, a captioner of conf/captioners in the original LLaVA layout, to the new folder TARGET in
+    the layout that transformers and every engine reads."""
+    from recap_spark.stages.caption import in_process_spec
+    from recap_spark.workers import conversion
+
+    with _said_plainly():
+        settings = load(*conf, captioner=source)
+        conversion.convert_captioner(in_process_spec(settings.caption).source, target)
+
+
+@app.command()
+def calibrate(conf: Conf = _LAPTOP) -> None:
+    """Caption published images again under each conversation template; rank them by agreement."""
+    from recap_spark.stages.calibrate import rank_templates, ranking_table
+
+    with _opened(conf) as (lake, settings, _):
+        Console().print(ranking_table(rank_templates(lake, settings)))
+
+
+@app.command()
+def plan(
+    rows: Annotated[float, typer.Option(help="Rows of metadata.")],
+    gpu: Annotated[str, typer.Option(help="A card of the planner's figures.")],
+    gpus: Annotated[int, typer.Option(min=1)],
+    cores: Annotated[int, typer.Option(min=1, help="For the stages without a GPU.")] = 1024,
+    figures: Annotated[Path, typer.Option(help="What to reckon with.")] = Path("conf/planner.yml"),
+) -> None:
+    """Hours, GPU-hours, storage and money of each stage, with the formula."""
+    from recap_spark import planner
+    from recap_spark.planner_figures import read_figures
+    from recap_spark.report.plan import print_plan
+
+    with _said_plainly():
+        known = read_figures(figures)
+        stages = planner.plan(known, rows=rows, gpu=gpu, gpus=gpus, cores=cores)
+        print_plan(stages, figures=known, console=Console())
+
+
+@app.command()
+def evaluate(
+    benchmark: Annotated[str, typer.Argument(help="mmmu, mmvet or miniature")],
+    folder: Annotated[Path | None, typer.Argument(help="The benchmark's published files.")] = None,
+    conf: Conf = _LAPTOP,
+    evaluations: Annotated[Path, typer.Option()] = Path("conf/evaluations.yml"),
+) -> None:
+    """Measure the captioner that conf names, on any engine, and keep the measures in MLflow."""
+    from recap_spark.evaluate import run_evaluation
+
+    with _said_plainly():
+        run_evaluation(benchmark, folder, settings=load(*conf), evaluations=evaluations, console=Console())
 
 
 @app.command()

@@ -13,9 +13,11 @@ from recap_spark.miniature.server import serve
 from recap_spark.pipeline import run_all
 from recap_spark.progress import Progress
 from recap_spark.report.summary import show_summary
+from recap_spark.secrecy import public
 from recap_spark.settings import Settings
 from recap_spark.stages.export import export_folder
 from recap_spark.stages.mix import view_captioner
+from recap_spark.stages.score import scorer_spec
 from recap_spark.tracking import tracking_uri
 
 log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ def run_demo(lake: Lake, settings: Settings, progress: Progress) -> None:
         counts = run_all(lake, settings, progress)
     captioner = view_captioner(settings)
     console = Console()
-    show_summary(lake, counts, captioner=captioner, scorer=settings.score.scorer.name, console=console)
+    show_summary(lake, counts, captioner=captioner, scorer=scorer_spec(settings.score).name, console=console)
     exported, _ = export_folder(lake, settings, captioner=captioner)
     for line in _where_to_look(settings, exported):
         console.print(line, highlight=False, soft_wrap=True)
@@ -43,7 +45,7 @@ def _where_to_look(settings: Settings, exported: str) -> list[str]:
     return [
         f"tables   {settings.lake.root}/{settings.lake.namespace}.db/ (Delta)",
         f"shards   {exported}/webdataset/*.tar, and manifest.json beside them",
-        f"MLflow   .venv/bin/mlflow ui --backend-store-uri {tracking_uri(settings)}",
+        f"MLflow   .venv/bin/mlflow ui --backend-store-uri {public(tracking_uri(settings))}",
         f'queries  .venv/bin/recap-spark sql "{mixed}"',
         f'         .venv/bin/recap-spark sql "{statuses}"',
     ]

@@ -42,6 +42,6 @@ def task_profile(spark: SparkSession, wanted: str) -> ResourceProfile | None:
     Outside the GPU stages a task holds 1/cores of it, so that all cores work (design: GPU stages). `local[*]`
     refuses profiles, and there are no GPUs to share out on it.
     """
-    if wanted == "cpu" or str(spark.sparkContext.master).startswith("local["):
+    if wanted == "cpu" or str(spark.sparkContext.master).partition("[")[0] == "local":
         return None
     return ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", 1)).build

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +20,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
+from recap_spark.device import task_profile
 from recap_spark.errors import InputError, PlatformError
 from recap_spark.java import find_java
 from recap_spark.session import Platform, platform, start
@@ -57,13 +58,14 @@ def examine_machine(settings: Settings, console: Console) -> bool:
 def _findings(settings: Settings) -> Iterator[Finding]:
     yield _java()
     yield from _libraries()
-    yield from dangerous_settings(settings)
     yield _write_access(settings.lake.root)
     try:
         spark = start(settings.session, settings.lake)
     except PlatformError as error:
+        yield from dangerous_settings(settings, {})
         yield Finding("session", Verdict.FAILED, str(error))
         return
+    yield from dangerous_settings(settings, dict(spark.sparkContext.getConf().getAll()))
     yield Finding(
         "session", Verdict.OK, f"Spark {spark.version} on {spark.sparkContext.master}, platform {platform()}"
     )
@@ -86,22 +88,28 @@ def _java() -> Finding:
 def _libraries() -> Iterator[Finding]:
     yield Finding(
         "pyspark",
-        Verdict.OK if pyspark.__version__ >= "4" else Verdict.FAILED,
+        Verdict.OK if _major(pyspark.__version__) >= 4 else Verdict.FAILED,
         f"{pyspark.__version__}, want 4.0 or newer",
     )
     yield Finding(
-        "pandas", Verdict.OK if pd.__version__ < "3" else Verdict.FAILED, f"{pd.__version__}, want 2.x"
+        "pandas", Verdict.OK if _major(pd.__version__) == 2 else Verdict.FAILED, f"{pd.__version__}, want 2.x"
     )
     yield Finding(
         "pyarrow",
-        Verdict.OK if int(pa.__version__.split(".")[0]) >= 18 else Verdict.FAILED,
+        Verdict.OK if _major(pa.__version__) >= 18 else Verdict.FAILED,
         f"{pa.__version__}, want 18 or newer",
     )
 
 
-def dangerous_settings(settings: Settings) -> Iterator[Finding]:
-    """Spark settings known to lose work, to break CUDA or to repeat side effects."""
-    conf = {key: value.lower() for key, value in settings.session.conf.items()}
+def _major(version: str) -> int:
+    return int(version.split(".")[0])
+
+
+def dangerous_settings(settings: Settings, running: Mapping[str, str]) -> Iterator[Finding]:
+    """Spark settings, of conf or of the running session, known to lose work, to break CUDA or to repeat side
+    effects.
+    """
+    conf = {key: value.lower() for key, value in (settings.session.conf | dict(running)).items()}
     on_gpus = "gpu" in {settings.caption.device, settings.score.device}
     dangers = {
         "spark.speculation": (
@@ -137,9 +145,9 @@ def dangerous_settings(settings: Settings) -> Iterator[Finding]:
 
 
 def _write_access(root: str) -> Finding:
-    storage, path = storage_of(root)
-    probe = f"{path}/.doctor-{uuid.uuid4().hex}"
     try:
+        storage, path = storage_of(root)
+        probe = f"{path}/.doctor-{uuid.uuid4().hex}"
         storage.create_dir(path, recursive=True)
         with storage.open_output_stream(probe) as file:
             file.write(b"recap_spark")
@@ -169,7 +177,7 @@ def _delta(spark: SparkSession, root: str) -> Finding:
         rows = spark.read.format("delta").load(path).count()
         storage, local = storage_of(path)
         storage.delete_dir(local)
-    except (PySparkException, Py4JJavaError) as error:
+    except (PySparkException, Py4JJavaError, InputError, OSError) as error:
         return Finding("Delta", Verdict.FAILED, f"cannot write and read a table: {str(error)[:300]}")
     return Finding("Delta", Verdict.OK if rows == 1 else Verdict.FAILED, "a table was written and read")
 
@@ -184,9 +192,11 @@ def _gpus(spark: SparkSession) -> Iterator[Finding]:
         )
         return
     seen = _addresses(spark)
-    verdict = Verdict.OK if seen else Verdict.FAILED
+    verdict = Verdict.OK if len(seen) >= int(executor) else Verdict.FAILED
     yield Finding(
-        "GPUs", verdict, f"{executor} an executor, {task} a task; tasks saw the addresses {seen or 'none'}"
+        "GPUs",
+        verdict,
+        f"{executor} an executor, {task} a task; tasks saw the addresses {', '.join(seen) or 'none'}",
     )
     if float(executor) > 1:
         yield Finding(
@@ -203,5 +213,7 @@ def _addresses(spark: SparkSession) -> list[str]:
                 [pa.array(list(gpu.addresses) if gpu else [], pa.string())], names=["address"]
             )
 
-    rows = spark.range(64).repartition(64).mapInArrow(look, "address string").select("address").distinct()
+    profile = task_profile(spark, "gpu")  # as the GPU stages ask for theirs
+    looks = spark.range(64).repartition(64).mapInArrow(look, "address string", profile=profile)
+    rows = looks.select("address").distinct()
     return [row["address"] for row in rows.orderBy(F.col("address")).collect()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from delta.exceptions import (
     ConcurrentDeleteReadException,
     ConcurrentTransactionException,
 )
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import types as T
 
-from recap_spark.errors import InputError
+from recap_spark.errors import InputError, PlatformError
 from recap_spark.settings import LakeSettings
 from recap_spark.tables import Table
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
 _TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
+_KEEPS_ROWS = ("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD CONSTRAINT")
 _OVERTAKEN = (ConcurrentAppendException, ConcurrentDeleteReadException, ConcurrentDeleteDeleteException)
 
 
@@ -64,10 +67,7 @@ class Lake:
 
     def read(self, table: Table) -> DataFrame:
         """The table as it is now. Raises InputError where no stage has made it yet."""
-        if not self.holds(table):
-            raise InputError(
-                f"want the table {self.name(table.name)}, found none: run `recap-spark {table.made_by}` first"
-            )
+        self._held(table)
         return self.spark.read.table(self.name(table.name))
 
     def read_at(self, table: Table, version: int) -> DataFrame:
@@ -75,12 +75,22 @@ class Lake:
         return self.spark.sql(f"SELECT * FROM {self.name(table.name)} VERSION AS OF {int(version)}")
 
     def version(self, table: Table) -> int:
-        """The table's last committed version."""
-        return int(self._handle(table).history(1).collect()[0]["version"])
+        """The table's last committed version. Raises InputError where no stage has made it yet."""
+        return int(self._held(table).history(1).collect()[0]["version"])
+
+    def rows_version(self, table: Table) -> int:
+        """The last version whose commit changed rows, or the oldest of the recent ones where none did: to
+        compact a table, or to claim work and find none, makes no other rows.
+        """
+        commits = self._held(table).history(_RECENT_COMMITS).collect()
+        return next(
+            (int(commit["version"]) for commit in commits if _changes_rows(commit)),
+            int(commits[-1]["version"]),
+        )
 
     def identity(self, table: Table) -> str:
         """Delta's own id of the table: another one after it is dropped and made again."""
-        return str(self._handle(table).detail().collect()[0]["id"])
+        return str(self._held(table).detail().collect()[0]["id"])
 
     def append(self, table: Table, frame: DataFrame, *, transaction: Transaction) -> int | None:
         """Add rows exactly once for this transaction.
@@ -105,6 +115,24 @@ class Lake:
         except ConcurrentTransactionException:
             return None
         return self._rows_committed(table, mark)
+
+    def claim(self, table: Table, application: str) -> Transaction:
+        """The right to make the application's next commit, until somebody else claims it.
+
+        The claim is an empty commit of its own, numbered by the clock: what an earlier claimant writes after
+        it comes with a lower number, which Delta skips. So two jobs that do the same work add it once, if
+        each claims before it looks at what there is. Raises PlatformError where an earlier claim is of the
+        future.
+        """
+        nothing = self.spark.createDataFrame([], T.StructType(table.schema.fields))
+        for _ in range(_TRIES):
+            now_us = time.time_ns() // 1000
+            if self.append(table, nothing, transaction=Transaction(application, now_us)) is not None:
+                return Transaction(application, now_us + 1)
+        raise PlatformError(
+            f"{table.name}: want the clocks of all machines that run jobs to agree, found a claim on "
+            f"{application} of the future"
+        )
 
     def _rows_committed(self, table: Table, mark: str) -> int | None:
         for commit in self._handle(table).history(_RECENT_COMMITS).collect():
@@ -180,6 +208,13 @@ class Lake:
         else:
             builder.location(self._path(table)).execute()
 
+    def _held(self, table: Table) -> DeltaTable:
+        if not self.holds(table):
+            raise InputError(
+                f"want the table {self.name(table.name)}, found none: run `recap-spark {table.made_by}` first"
+            )
+        return self._handle(table)
+
     def _handle(self, table: Table) -> DeltaTable:
         if self.settings.namespace:
             return DeltaTable.forName(self.spark, self.name(table.name))
@@ -187,6 +222,13 @@ class Lake:
 
     def _path(self, table: Table) -> str:
         return f"{self.settings.root}/{table.name}"
+
+
+def _changes_rows(commit: Row) -> bool:
+    if commit["operation"] in _KEEPS_ROWS:
+        return False
+    is_empty: bool = commit["operation"] == "WRITE" and commit["operationMetrics"].get("numOutputRows") == "0"
+    return not is_empty
 
 
 def _quoted(namespace: str) -> str:

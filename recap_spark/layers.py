@@ -22,9 +22,9 @@ class Layers:
     origin: dict[KeyPath, Path]
 
 
-def stack(*paths: Path, named_files: Mapping[tuple[str, str], str]) -> Layers:
+def stack(*paths: Path, named_files: Mapping[KeyPath, str], over: Mapping[str, Any] | None = None) -> Layers:
     """Later files over earlier ones; a name under a key of `named_files` is replaced by that folder's
-    NAME.yml.
+    NAME.yml, a list of names by all of theirs, by name. `over` is what the command line says over all files.
 
     Raises SettingsError naming the file that is missing or not YAML.
     """
@@ -34,6 +34,9 @@ def stack(*paths: Path, named_files: Mapping[tuple[str, str], str]) -> Layers:
         layer = _read(path)
         origin = _overlaid(origin, dict.fromkeys(_leaves(layer), path))
         values = _merge(values, layer)
+    if over:
+        origin = _overlaid(origin, dict.fromkeys(_leaves(over), Path("command line")))
+        values = _merge(values, over)
     for keys, folder in named_files.items():
         values, origin = _resolve(values, origin, keys, paths[0].parent / folder)
     return Layers(values, origin)
@@ -62,22 +65,45 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _resolve(
-    values: dict[str, Any], origin: dict[KeyPath, Path], keys: tuple[str, str], folder: Path
+    values: dict[str, Any], origin: dict[KeyPath, Path], keys: KeyPath, folder: Path
 ) -> tuple[dict[str, Any], dict[KeyPath, Path]]:
-    section, key = keys
-    held = values.get(section)
-    name = held.get(key) if isinstance(held, dict) else None
-    if not isinstance(name, str):
+    held: Any = values
+    for key in keys:
+        held = held.get(key) if isinstance(held, dict) else None
+    if isinstance(held, list) and held and all(isinstance(name, str) for name in held):
+        named: dict[str, Any] = {}
+        origins: dict[KeyPath, Path] = {}
+        for name in held:
+            named[name], found_in = _named(name, folder, keys, origin)
+            origins |= {(*keys, name, *leaf): found_in for leaf in _leaves(named[name])}
+    elif isinstance(held, str):
+        named, found_in = _named(held, folder, keys, origin)
+        origins = {(*keys, *leaf): found_in for leaf in _leaves(named)}
+    else:
         return values, origin
+    return _merge(_without(values, keys), _nested(keys, named)), _overlaid(origin, origins)
+
+
+def _named(
+    name: str, folder: Path, keys: KeyPath, origin: dict[KeyPath, Path]
+) -> tuple[dict[str, Any], Path]:
     path = folder / f"{name}.yml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yml"))) or "none"
         raise SettingsError(
-            f"{origin[keys]}: {section}.{key}: want one of {folder}/*.yml ({known}), found {name!r}"
+            f"{origin[keys]}: {'.'.join(keys)}: want one of {folder}/*.yml ({known}), found {name!r}"
         )
-    named = {"name": name} | _read(path)
-    named_origin = {(*keys, *leaf): path for leaf in _leaves(named)}
-    return values | {section: values[section] | {key: named}}, _overlaid(origin, named_origin)
+    return {"name": name} | _read(path), path
+
+
+def _nested(keys: KeyPath, value: Any) -> dict[str, Any]:
+    return {keys[0]: _nested(keys[1:], value) if keys[1:] else value}
+
+
+def _without(values: Mapping[str, Any], keys: KeyPath) -> dict[str, Any]:
+    if not keys[1:]:
+        return {key: value for key, value in values.items() if key != keys[0]}
+    return dict(values) | {keys[0]: _without(values[keys[0]], keys[1:])}
 
 
 def _overlaid(origin: dict[KeyPath, Path], over: dict[KeyPath, Path]) -> dict[KeyPath, Path]:

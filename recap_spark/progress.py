@@ -30,16 +30,19 @@ class Progress:
     console: Console
 
     @contextmanager
-    def stage(self, name: str, *, rows: int) -> Iterator[Advance]:
-        """Report on one stage of `rows` rows; the advance it yields may be called from any thread."""
-        shown = _bar(self.console, name, rows) if self.console.is_terminal else _lines(name, rows)
+    def stage(self, name: str, *, rows: int, unit: str = "rows") -> Iterator[Advance]:
+        """Report on one stage of `rows` rows, or of so many of another unit; the advance it yields may be
+        called from any thread.
+        """
+        terminal = self.console.is_terminal
+        shown = _bar(self.console, name, rows, unit) if terminal else _lines(name, rows, unit)
         with shown as advance:
             yield advance
 
 
 @contextmanager
-def _bar(console: Console, name: str, rows: int) -> Iterator[Advance]:
-    rate = TextColumn("{task.fields[rate]:>8.1f} rows/s")
+def _bar(console: Console, name: str, rows: int, unit: str) -> Iterator[Advance]:
+    rate = TextColumn("{task.fields[rate]:>8.1f} " + unit + "/s")
     columns = (
         TextColumn("{task.description:>8}"),
         BarColumn(),
@@ -59,7 +62,7 @@ def _bar(console: Console, name: str, rows: int) -> Iterator[Advance]:
 
 
 @contextmanager
-def _lines(name: str, total: int) -> Iterator[Advance]:
+def _lines(name: str, total: int, unit: str) -> Iterator[Advance]:
     started, done, lock = time.monotonic(), 0, threading.Lock()
 
     def advance(rows: int, *, note: str) -> None:
@@ -68,7 +71,7 @@ def _lines(name: str, total: int) -> Iterator[Advance]:
             done += rows
             rate = done / max(time.monotonic() - started, 1e-9)
             left_s = (total - done) / max(rate, 1e-9)
-            shown = f"{done} of {total} rows, {rate:.1f} rows/s, {left_s:.0f} s left"
+            shown = f"{done} of {total} {unit}, {rate:.1f} {unit}/s, {left_s:.0f} s left"
             log.info("%s: %s (%s)", name, shown, note)
 
     yield advance

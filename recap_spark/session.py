@@ -192,7 +192,11 @@ def _await_metastore(folder: Path, *, timeout_s: float) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    with path.open("r+b") as file:
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:  # let go of since it was seen
+        return False
+    with file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -8,23 +8,36 @@ its own beside base.yml (`captioners/NAME.yml`, …), named by the key that uses
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
+from recap_spark.captioners import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
 from recap_spark.choices import Filter, ImportSettings
+from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
-from recap_spark.layers import Layers, leaves, stack
+from recap_spark.layers import KeyPath, leaves, stack
+from recap_spark.origins import Origin
+from recap_spark.workers.checkpoint import Parts
+from recap_spark.workers.templates import Template
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
+_READ_BY_WORKERS: tuple[Any, ...] = (Origin, Parts, Template)
+for _dataclass in _READ_BY_WORKERS:
+    _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
 class LakeSettings(_Section):
@@ -70,6 +83,8 @@ class CaptionerSettings(_Section):
     name: Name
     model: str
     revision: str | None
+    parts: Parts | None
+    template: Template | None
     prompt: str
     max_new_tokens: Count
     dtype: Literal["float32", "bfloat16", "float16"]
@@ -87,8 +102,12 @@ class CaptionSettings(_Section):
     """images → captions."""
 
     work: UnitSettings
-    captioner: CaptionerSettings
+    captioner: Annotated[
+        Annotated[CaptionerSettings, Tag(IN_PROCESS)] | Annotated[EndpointCaptionerSettings, Tag(ENDPOINT)],
+        Discriminator(kind),
+    ]
     device: Literal["cpu", "gpu"]
+    journal: str | None
     batch_size: Count
     slots: Count
     prefill_batch: Count
@@ -96,6 +115,13 @@ class CaptionSettings(_Section):
     decode_threads: Count
     engine_threads: Count
     largest_pixels: Count
+
+
+class CalibrateSettings(_Section):
+    """The published captions that conversation templates are judged by, and the templates."""
+
+    pairs: Count
+    templates: Annotated[dict[str, Template], Field(min_length=1)]
 
 
 class ScorerSettings(_Section):
@@ -171,6 +197,7 @@ class Settings(_Section):
     import_images: ImportSettings
     fetch: FetchSettings
     caption: CaptionSettings
+    calibrate: CalibrateSettings
     score: ScoreSettings
     export: ExportSettings
     tracking: TrackingSettings
@@ -179,56 +206,44 @@ class Settings(_Section):
 
 _NAMED_FILES = {
     ("caption", "captioner"): "captioners",
+    ("caption", "captioner", "template"): "captioners/templates",
+    ("calibrate", "templates"): "captioners/templates",
     ("score", "scorer"): "scorers",
     ("export", "view"): "views",
 }
 
 
-_PLAIN_WORDS = {
-    "missing": "not set in any file",
-    "extra_forbidden": "nobody reads this key",
-    "unexpected_keyword_argument": "nobody reads this key",
-}
+def load(*paths: Path, captioner: str | None = None) -> Settings:
+    """Settings from files, later ones over earlier ones; `captioner` is a name in place of the files' own.
+
+    Raises SettingsError as `read` does.
+    """
+    over = {"caption": {"captioner": captioner}} if captioner else None
+    return read(Settings, *paths, named_files=_NAMED_FILES, over=over)
 
 
-def load(*paths: Path) -> Settings:
-    """Settings from files, later ones over earlier ones.
+def read(
+    model: type[M],
+    *paths: Path,
+    named_files: Mapping[KeyPath, str],
+    over: Mapping[str, Any] | None = None,
+) -> M:
+    """The model's values from files, later ones over earlier ones, and `over` over all of them.
 
     Raises SettingsError naming the file and the path of every key that is unknown, missing or of the wrong
     type.
     """
     if not paths:
         raise SettingsError("want at least one settings file, found none")
-    layers = stack(*paths, named_files=_NAMED_FILES)
+    layers = stack(*paths, named_files=named_files, over=over)
     try:
         # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
         # YAML's own dates (a revision, an experiment's name) are the words that were written.
-        return Settings.model_validate_json(json.dumps(layers.values, default=str))
+        return model.model_validate_json(json.dumps(layers.values, default=str))
     except ValidationError as error:
-        raise SettingsError(_explain(error, layers, paths)) from None
+        raise SettingsError(explain(error, layers, paths)) from None
 
 
 def flat(settings: BaseModel) -> dict[str, str]:
     """Every leaf by its dotted path, as text: what a tracked run records."""
     return {".".join(path): str(value) for path, value in leaves(settings.model_dump(mode="json"))}
-
-
-def _explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> str:
-    lines = []
-    for problem in error.errors():
-        keys = tuple(str(part) for part in problem["loc"])
-        where = ", ".join(map(str, dict.fromkeys(_setters(keys, problem["type"], layers) or paths)))
-        found = (
-            ""
-            if problem["type"] in _PLAIN_WORDS or isinstance(problem["input"], dict)
-            else f", found {problem['input']!r}"
-        )
-        lines.append(f"{where}: {'.'.join(keys)}: {_PLAIN_WORDS.get(problem['type'], problem['msg'])}{found}")
-    return "\n".join(lines)
-
-
-def _setters(keys: tuple[str, ...], problem: str, layers: Layers) -> list[Path]:
-    """The files with a say in a key; of one that is not there, those that set its neighbours."""
-    if problem == "missing":
-        return [path for leaf, path in layers.origin.items() if leaf[:-1] == keys[:-1]]
-    return [path for leaf, path in layers.origin.items() if leaf[: len(keys)] == keys[: len(leaf)]]

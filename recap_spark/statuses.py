@@ -26,6 +26,12 @@ class RejectReason(StrEnum):
     FILTERED_CLIP_SCORE = "filtered_clip_score"
 
 
+FILTERED = frozenset(
+    {RejectReason.FILTERED_BASIC, RejectReason.FILTERED_CAPTION, RejectReason.FILTERED_CLIP_SCORE}
+)
+"""The reasons of sound rows, which other settings would let in."""
+
+
 class FetchStatus(StrEnum):
     """How one url ended. `images.detail` says more in free text; queries and retries go by these words."""
 
@@ -115,6 +121,7 @@ class CaptionStatus(StrEnum):
     UNDECODABLE = "undecodable"
     EMPTY_CAPTION = "empty_caption"
     POISON = "poison"  # broke the engine twice
+    REFUSED = "refused"  # an endpoint that answers others will not answer this: a filter, a limit
 
 
 class FinishReason(StrEnum):

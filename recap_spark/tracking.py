@@ -5,28 +5,22 @@ read and wrote
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from recap_spark import __version__
 from recap_spark.errors import SettingsError
+from recap_spark.secrecy import is_secret, public
 from recap_spark.settings import Settings, flat
 
 if TYPE_CHECKING:
     from recap_spark.lake import Lake
     from recap_spark.tables import Table
-
-# "tokens" are a length, a "token" opens doors.
-_SECRET = re.compile(
-    r"token(?!s)|secret|passw|credential|(access|account|private|storage)[._]?key|\\bsas\\b|ConnectionURL",
-    re.IGNORECASE,
-)
-_IN_QUERY = re.compile(r"((?:password|pwd|token|sig|secret)=)[^&;\s]+", re.IGNORECASE)
-_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
 
 
 def tracking_uri(settings: Settings) -> str:
@@ -73,12 +67,12 @@ def stage_run(
         mlflow.set_tags(_versions(lake, "output", writes))
 
 
-def public_params(settings: Settings) -> dict[str, str]:
+def public_params(settings: BaseModel) -> dict[str, str]:
     """Settings as a run records them: nothing whose name speaks of a secret, and no more than MLflow holds of
     each.
     """
-    shown = {path: value for path, value in flat(settings).items() if not _SECRET.search(path)}
-    return {path: _IN_QUERY.sub(r"\1…", _LOGIN.sub("…@", value))[:500] for path, value in shown.items()}
+    shown = {path: value for path, value in flat(settings).items() if not is_secret(path)}
+    return {path: public(value)[:500] for path, value in shown.items()}
 
 
 def _versions(lake: Lake, side: str, tables: tuple[Table, ...]) -> dict[str, str]:

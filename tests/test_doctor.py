@@ -41,7 +41,7 @@ def changed(settings, *, conf=(), master="local[2,4]", device="cpu", contact_url
     ],
 )
 def test_a_dangerous_setting_is_named_with_what_to_do(settings, change, named, advice):
-    (finding,) = dangerous_settings(changed(settings, **change))
+    (finding,) = dangerous_settings(changed(settings, **change), {})
     assert (finding.check, finding.verdict) == (named, Verdict.WARNING)
     assert advice in finding.found
 
@@ -58,7 +58,12 @@ def test_a_dangerous_setting_is_named_with_what_to_do(settings, change, named, a
     ],
 )
 def test_settings_that_do_no_harm_are_not_warned_of(settings, change):
-    assert list(dangerous_settings(changed(settings, **change))) == []
+    assert list(dangerous_settings(changed(settings, **change), {})) == []
+
+
+def test_what_the_running_session_says_counts_too(settings):
+    (finding,) = dangerous_settings(changed(settings), {"spark.python.worker.reuse": "false"})
+    assert finding.check == "spark.python.worker.reuse"
 
 
 @pytest.fixture

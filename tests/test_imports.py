@@ -12,6 +12,7 @@ FORBIDDEN = {
     "models": ("pyspark", "delta", "recap_spark.stages", "recap_spark.workers", "recap_spark.trainers"),
     "workers": ("pyspark", "delta", "recap_spark.stages", "recap_spark.trainers", "recap_spark.tables"),
     "trainers": ("pyspark", "delta", "recap_spark.stages", "recap_spark.workers", "recap_spark.tables"),
+    "evaluations": ("pyspark", "delta", "recap_spark.stages", "recap_spark.trainers", "recap_spark.tables"),
     "stages": ("torch", "transformers", "delta", "recap_spark.trainers", "recap_spark.models"),
 }
 

@@ -39,6 +39,29 @@ def test_a_transaction_adds_its_rows_once_and_a_later_version_adds_more(lake: La
     assert texts(lake) == ["four", "one", "three", "two"]
 
 
+def test_who_claimed_last_commits_and_who_claimed_before_adds_nothing(lake: Lake):
+    lake.create(CAPTIONS)
+    first = lake.claim(CAPTIONS, "caption/1")
+    second = lake.claim(CAPTIONS, "caption/1")
+    other = lake.claim(CAPTIONS, "caption/2")
+    assert lake.append(CAPTIONS, captions(lake, ("x", "late")), transaction=first) is None
+    assert lake.append(CAPTIONS, captions(lake, ("x", "one")), transaction=second) == 1
+    assert lake.append(CAPTIONS, captions(lake, ("y", "two")), transaction=other) == 1
+    assert texts(lake) == ["one", "two"]
+
+
+def test_claims_and_compaction_make_no_other_rows(lake: Lake):
+    lake.create(CAPTIONS)
+    lake.append(CAPTIONS, captions(lake, ("x", "one")), transaction=Transaction("t", 1))
+    before = lake.rows_version(CAPTIONS)
+    lake.claim(CAPTIONS, "caption/1")
+    lake.append(CAPTIONS, captions(lake, ("y", "two")), transaction=Transaction("t", 2))
+    after = lake.rows_version(CAPTIONS)
+    lake.compact(CAPTIONS)
+    assert lake.rows_version(CAPTIONS) == after > before
+    assert lake.version(CAPTIONS) > after
+
+
 def test_the_table_itself_refuses_what_its_contract_forbids_and_its_log_keeps_no_words(lake: Lake):
     lake.create(CAPTIONS, SCORES)
     lake.append(CAPTIONS, captions(lake, ("x", "canary in a cage")), transaction=Transaction("t", 1))

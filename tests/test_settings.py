@@ -12,7 +12,10 @@ from recap_spark.tracking import public_params
 
 CONF = Path(__file__).parents[1] / "conf"
 
-CAPTIONER = "model: m\nrevision: null\nprompt: p\nengine: slots\nfloat8_linears: false\n"
+# All but dtype and max_new_tokens.
+CAPTIONER = (
+    "model: m\nrevision: null\nparts: null\ntemplate: null\nprompt: p\nengine: slots\nfloat8_linears: false\n"
+)
 
 
 @pytest.fixture
@@ -131,6 +134,24 @@ def test_float8_is_refused_for_an_engine_without_it(conf):
     assert said.endswith("float8_linears: want engine slots for it, found generate")
 
 
+def test_a_wrong_key_of_a_template_is_named_with_the_templates_own_file(conf):
+    file = write(conf / "captioners" / "templates" / "mine.yml", "version: one\ntext: t")
+    mine = write(conf / "mine.yml", "calibrate: {templates: [v1, mine]}")
+    said = "mine.version: Input should be a valid integer, found 'one'"
+    assert complaint(conf / "base.yml", mine) == [f"{file}: calibrate.templates.{said}"]
+    other = write(conf / "captioners" / "other.yml", CAPTIONER + "dtype: float32\nmax_new_tokens: 9")
+    write(other, other.read_text().replace("template: null", "template: mine"))
+    named = write(conf / "named.yml", "caption: {captioner: other}")
+    assert complaint(conf / "base.yml", named) == [
+        f"{file}: caption.captioner.template.{said.removeprefix('mine.')}"
+    ]
+
+
+def test_later_lists_of_templates_replace_earlier_ones(conf):
+    mine = write(conf / "mine.yml", "calibrate: {templates: [plain, v1]}")
+    assert list(load(conf / "base.yml", mine).calibrate.templates) == ["plain", "v1"]
+
+
 def test_all_wrong_keys_are_named_at_once(conf):
     mine = write(conf / "mine.yml", "caption: {batch_size: 0, devise: gpu}\nscore: {batch_size: 1.5}")
     assert len(complaint(conf / "base.yml", mine)) == 3
@@ -140,7 +161,8 @@ def test_a_captioner_without_a_file_lists_those_that_have_one(conf):
     mine = write(conf / "mine.yml", "caption: {captioner: llava}")
     (said,) = complaint(conf / "base.yml", mine)
     assert said.startswith(f"{mine}: caption.captioner: want one of ")
-    assert "(llava_llama3_8b, miniature), found 'llava'" in said
+    assert "llava_hqedit, llava_llama3_8b, miniature, " in said
+    assert said.endswith("found 'llava'")
 
 
 @pytest.mark.parametrize(
@@ -184,6 +206,10 @@ session:
     spark.hadoop.fs.s3a.session.token: canary
     spark.hadoop.fs.azure.account.key.lake.dfs.core.windows.net: canary
     spark.hadoop.javax.jdo.option.ConnectionPassword: canary
+    spark.hadoop.fs.azure.sas.fixed.token.lake: canary
+    spark.hadoop.fs.azure.sas.container.lake: canary
+ingest:
+  source: https://lake.example.org/metadata?X-Amz-Signature=canary
 tracking:
   uri: https://user:canary@mlflow.example.org/api
 """,
@@ -193,6 +219,13 @@ tracking:
     assert "canary" not in str(recorded)
     unrecorded = flat(settings).keys() - recorded.keys()
     assert all(key.startswith("session.conf.spark.hadoop.") for key in unrecorded)
-    assert len(unrecorded) == 5
+    assert len(unrecorded) == 7
     assert recorded["caption.captioner.max_new_tokens"] == "128"
     assert recorded["tracking.uri"] == "https://…@mlflow.example.org/api"
+
+
+def test_a_mistyped_secret_is_not_repeated_in_the_error(conf):
+    mine = write(conf / "mine.yml", "session: {conf: {spark.hadoop.fs.s3a.secret.key: 12345678}}")
+    with pytest.raises(SettingsError, match=r"secret\.key: .*, found a secret") as raised:
+        load(conf / "base.yml", mine)
+    assert "12345678" not in str(raised.value)

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
+from pathlib import Path
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from recap_spark.captioners import EndpointCaptionerSettings
 from recap_spark.device import task_device, task_profile
+from recap_spark.errors import SettingsError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings import CaptionSettings, Settings
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
-from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, prepare_image
-from recap_spark.workers.captions import stream_captions
-from recap_spark.workers.partition import stream_partition
+from recap_spark.workers.captioner import CaptionerSpec
+from recap_spark.workers.endpoint import EndpointCaptionerSpec
+from recap_spark.workers.engines import AnyCaptionerSpec, caption_partition, describe
+from recap_spark.workers.journal import Journal
+
+log = logging.getLogger(__name__)
 
 
-def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
+def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
     """The captioner that conf names, as workers load it."""
+    captioner = settings.captioner
+    if isinstance(captioner, EndpointCaptionerSettings):
+        return EndpointCaptionerSpec(
+            **{name: getattr(captioner, name) for name in type(captioner).model_fields if name != "engine"},
+            decode_threads=settings.decode_threads,
+            largest_pixels=settings.largest_pixels,
+        )
     return CaptionerSpec(
-        **settings.captioner.model_dump(),
+        **dict(captioner),
         batch_size=settings.batch_size,
         slots=settings.slots,
         prefill_batch=settings.prefill_batch,
@@ -34,15 +48,23 @@ def captioner_spec(settings: CaptionSettings) -> CaptionerSpec:
     )
 
 
-def caption_images(images: DataFrame, *, captioner: CaptionerSpec, key: str, device: str) -> DataFrame:
-    """Describe every image of `uid, bytes`; one that does not decode gets a row that says so."""
-    runner = partial(
-        stream_partition,
-        spec=captioner,
-        device=partial(task_device, device),
-        prepare=prepare_image,
-        stream=partial(stream_captions, key=key),
-    )
+def in_process_spec(settings: CaptionSettings) -> CaptionerSpec:
+    """The captioner that conf names, if it is one that a worker loads. Raises SettingsError otherwise."""
+    spec = captioner_spec(settings)
+    if isinstance(spec, CaptionerSpec):
+        return spec
+    found = f"{spec.name}, whose weights a server has"
+    raise SettingsError(f"caption.captioner: want one with engine: slots or generate, found {found}")
+
+
+def caption_images(
+    images: DataFrame, *, captioner: AnyCaptionerSpec, key: str, device: str, journal: Journal
+) -> DataFrame:
+    """Describe every image of `uid, bytes`; one that does not decode, or that has killed the engine twice,
+    gets a row that says so.
+    """
+    on = partial(task_device, device)
+    runner = partial(caption_partition, spec=captioner, device=on, key=key, journal=journal)
     profile = task_profile(images.sparkSession, device)
     return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
 
@@ -51,12 +73,17 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Caption what this captioner has not captioned yet. Returns the rows done."""
     lake.create(CAPTIONS, CAPTIONERS)
     captioner = captioner_spec(settings.caption)
-    made_by = describe_captioner(captioner)
+    made_by = describe(captioner)
     key = str(made_by["captioner"])
     lake.upsert(CAPTIONERS, lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields)))
 
+    journal = Journal(f"{journal_folder(settings)}/{key}")
+    if suspects := len(journal.deaths()):
+        log.warning("caption: %d images were in an engine when it died: each runs alone", suspects)
+
     def work(rows: DataFrame, _: Column) -> DataFrame:
-        return caption_images(rows, captioner=captioner, key=key, device=settings.caption.device)
+        device = settings.caption.device
+        return caption_images(rows, captioner=captioner, key=key, device=device, journal=journal)
 
     version = lake.version(IMAGES)
     fetched = F.col("status") == str(FetchStatus.OK)
@@ -67,6 +94,13 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(CAPTIONS).where(F.col("captioner") == key).select("uid"),
         work=work,
         fingerprint=f"{lake.identity(IMAGES)}/{key}",
-        version=version,
     )
-    return run_units(lake, job, settings=settings.caption.work, progress=progress)
+    done = run_units(lake, job, settings=settings.caption.work, progress=progress)
+    journal.clear()
+    return done
+
+
+def journal_folder(settings: Settings) -> str:
+    """Where workers write down what is in their engines: conf's folder, else one beside the tables."""
+    folder = settings.caption.journal or f"{settings.lake.root}/_in_engine"
+    return folder if ":/" in folder else str(Path(folder).resolve())

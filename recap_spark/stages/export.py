@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from pyarrow import fs
 from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
@@ -26,6 +27,7 @@ from recap_spark.workers.shards import ShardFormat, storage_of, write_shards
 
 log = logging.getLogger(__name__)
 
+_INPUTS = (SAMPLES, IMAGES, CAPTIONS)
 _RANGE = 16**8
 _ENDS = ("original", "recaption", "fallback", "undecodable")
 _WRITTEN = "format string, name string, rows bigint, " + ", ".join(f"{end} bigint" for end in _ENDS)
@@ -46,14 +48,16 @@ def exported_rows(
 
 
 def export_folder(lake: Lake, settings: Settings, *, captioner: str) -> tuple[str, dict[str, Any]]:
-    """Where this very export goes, and what makes it this one: the view, the table versions and the
-    format.
+    """Where this very export goes, and what makes it this one: the view, the versions of the tables' rows and
+    the format.
     """
     made_of = {
         "view": settings.export.view.model_dump(),
         "captioner": captioner,
-        "tables": {table.name: lake.version(table) for table in (SAMPLES, IMAGES, CAPTIONS)},
-        "table_ids": {table.name: lake.identity(table) for table in (SAMPLES, IMAGES, CAPTIONS)},
+        "tables": {table.name: lake.rows_version(table) for table in _INPUTS},
+        "table_ids": {table.name: lake.identity(table) for table in _INPUTS},
+        "units": settings.export.units,
+        "largest_pixels": settings.export.largest_pixels,
         "rows_per_shard": settings.export.rows_per_shard,
         "jpeg_quality": settings.export.jpeg_quality,
         "formats": list(settings.export.formats),
@@ -73,7 +77,8 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]
     if manifest := read_manifest(folder):
         log.info("export: %s is complete", folder)
         return dict(manifest["rows"])
-    versions: dict[str, int] = made_of["tables"]
+    # As they are stored now: what compacting replaced may be gone.
+    versions = {table.name: lake.version(table) for table in _INPUTS}
     rows = exported_rows(lake, settings.export.view, captioner=captioner, versions=versions)
     images = lake.read_at(IMAGES, versions[IMAGES.name]).select("uid", "bytes")
     units = settings.export.units
@@ -93,9 +98,9 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]
     counts = _counts(written, settings.export.formats[0])
     if sum(counts.values()) != sum(sizes.values()):
         raise AccountingError(f"export: {sum(sizes.values())} rows to write, found {counts}")
-    _write_manifest(
-        folder, made_of | {"rows": counts, "files": {row["name"]: row["rows"] for row in written}}
-    )
+    files = {row["name"]: row["rows"] for row in written}
+    _forget_others(folder, files)
+    _write_manifest(folder, made_of | {"read_at": versions, "rows": counts, "files": files})
     return counts
 
 
@@ -142,6 +147,16 @@ def _counts(written: list[Row], kind: str) -> dict[str, int]:
         if row["format"] == kind:
             counts += Counter({source: row[source] for source in _ENDS})
     return dict(counts)
+
+
+def _forget_others(folder: str, files: Mapping[str, int]) -> None:
+    """Remove what killed runs have left: a loader that takes `*.tar` would read it."""
+    storage, root = storage_of(folder)
+    wanted = {f"{root}/{name}" for name in files}
+    for found in storage.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True)):
+        if found.is_file and found.path not in wanted:
+            log.info("export: %s is left from a run that was stopped: removed", found.path)
+            storage.delete_file(found.path)
 
 
 def _write_manifest(folder: str, manifest: dict[str, Any]) -> None:

@@ -47,7 +47,6 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(IMAGES).select("uid"),
         work=work,
         fingerprint=lake.identity(SAMPLES),
-        version=version,
     )
     done = run_units(lake, job, settings=settings.fetch.work, progress=progress)
     mark_placeholders(lake, settings.fetch.placeholders)

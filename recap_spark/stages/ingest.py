@@ -5,6 +5,7 @@ recaptioning)
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from pyspark.sql import DataFrame
@@ -26,6 +27,7 @@ from recap_spark.stages.metadata import (
     survey_files,
 )
 from recap_spark.stages.published import add_published, identify
+from recap_spark.stages.rejects import refused_files, retract
 from recap_spark.stages.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
 
@@ -54,7 +56,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     selection = select_from(lake.spark, settings.ingest, files)
     step = settings.ingest.files_per_commit
     counts: Counter[str] = Counter()
-    with progress.stage("ingest", rows=len(files)) as advance:
+    with progress.stage("ingest", rows=len(files), unit="files") as advance:
         for first in range(0, len(files), step):
             some = files[first : first + step]
             counts += _ingest_files(lake, settings.ingest, some, selection)
@@ -68,7 +70,7 @@ def _ingest_files(
     layout = DATACOMP if settings.layout == "datacomp" else RECAP
     survey = survey_files(lake.spark, files, layout)
     if survey.refused:
-        lake.upsert(REJECTS, _refused_files(lake, survey))
+        lake.upsert(REJECTS, refused_files(lake, survey))
     if not survey.readable:
         return _by_file(survey)
     rows = read_rows(lake.spark, survey, layout)
@@ -79,7 +81,7 @@ def _ingest_files(
             checked = checked_rows(
                 wanted, longest_text=settings.longest_text, caption_cap=settings.caption_cap
             )
-            counts = left_out + _ingest_rows(lake, checked, rivals=lake.read(SAMPLES))
+            counts = left_out + _ingest_rows(lake, checked, rivals=lake.read(SAMPLES), again=survey.files)
     found = count_rows(lake.spark, survey)
     answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
     if found != answered:
@@ -102,15 +104,19 @@ def _ingest_published(lake: Lake, settings: IngestSettings, rows: DataFrame) -> 
         checked = checked_rows(
             fresh, longest_text=settings.longest_text, caption_cap=settings.caption_cap
         ).persist()
-        counts = _ingest_rows(lake, checked, rivals=lake.read(SAMPLES).limit(0))
+        # Rows that a first run refused as repeated are held by the second, which says nothing of them.
+        counts = _ingest_rows(lake, checked, rivals=lake.read(SAMPLES).limit(0), again=())
         add_published(lake, identified, settings=settings)
     finally:
         identified.unpersist()
     return counts + Counter({str(Outcome.HELD): held})
 
 
-def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame) -> Counter[str]:
-    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart."""
+def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame, again: Sequence[str]) -> Counter[str]:
+    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart.
+
+    What was said before of the files in `again` is taken back where it no longer holds.
+    """
     version = lake.version(SAMPLES)
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
@@ -121,15 +127,23 @@ def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame) -> Counter[s
     settled = settle(claims, rivals.join(hashes, is_contested, how="left_semi")).localCheckpoint()
     try:
         counts = _counts(special, settled)
+        rejects = _rejects(special, claims, settled, rivals)
+        retract(lake, rejects, files=again)
+        if _adds_nothing(rows, special, settled):
+            lake.upsert(REJECTS, rejects)
+            return counts
         winners = _of(claims, settled, Outcome.ADDED).select(*SAMPLES.schema.names).hint("rebalance")
         free = rows.where(F.col("reason").isNull()).join(hashes, is_contested, how="left_anti")
         samples = free.select(*SAMPLES.schema.names).unionByName(winners)
         with ThreadPoolExecutor(1) as beside:
             # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
-            refusing = beside.submit(lake.upsert, REJECTS, _rejects(special, claims, settled, rivals))
-            if _displaced(settled):
+            refusing = beside.submit(lake.upsert, REJECTS, rejects)
+            if _ended(settled, Outcome.DISPLACED):
                 refusing.result()  # what a stored row said has to be in rejects before it is gone
                 _displace(lake, settled)
+                version += (
+                    1  # by our own deletion: an ingest that begins now sees it, and must not commit beside us
+                )
             added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
             refusing.result()
         if added is None:
@@ -183,8 +197,13 @@ def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
     return rows.join(ended, on=["source_file", "source_row"], how="inner")
 
 
-def _displaced(settled: DataFrame) -> bool:
-    return not settled.where(F.col("outcome") == str(Outcome.DISPLACED)).isEmpty()
+def _ended(settled: DataFrame, *outcomes: Outcome) -> bool:
+    return not settled.where(F.col("outcome").isin(*map(str, outcomes))).isEmpty()
+
+
+def _adds_nothing(rows: DataFrame, special: DataFrame, settled: DataFrame) -> bool:
+    """Then there is to be no commit, not even an empty one."""
+    return not _ended(settled, Outcome.ADDED, Outcome.DISPLACED) and rows.count() == special.count()
 
 
 def _displace(lake: Lake, settled: DataFrame) -> None:
@@ -193,11 +212,6 @@ def _displace(lake: Lake, settled: DataFrame) -> None:
     for table in (RATINGS, SCORES, CAPTIONS, IMAGES, SAMPLES):
         if lake.holds(table):
             lake.delete(table, uids)
-
-
-def _refused_files(lake: Lake, survey: Survey) -> DataFrame:
-    rows = [(None, str(reason), file, found) for file, reason, found in survey.refused]
-    return lake.spark.createDataFrame(rows, REJECTS.schema)
 
 
 def _by_file(survey: Survey) -> Counter[str]:

@@ -71,6 +71,11 @@ class Survey:
     readable: dict[str, tuple[T.StructType, tuple[str, ...]]]  # files of one schema together
     refused: tuple[tuple[str, RejectReason, str], ...]  # file, reason, what was found
 
+    @property
+    def files(self) -> list[str]:
+        """Those that can be read."""
+        return [file for _, files in self.readable.values() for file in files]
+
 
 def list_files(spark: SparkSession, source: str) -> list[str]:
     """The Parquet files of a folder or glob, on any file system Spark reads.

@@ -4,6 +4,7 @@ epoch)`
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from pyspark.sql import DataFrame
@@ -14,9 +15,12 @@ from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings import Settings
 from recap_spark.stages.caption import captioner_spec
+from recap_spark.stages.score import scorer_spec
 from recap_spark.statuses import CaptionStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, RATINGS, SAMPLES, SCORES
-from recap_spark.workers.captioner import describe_captioner
+from recap_spark.workers.engines import describe
+
+log = logging.getLogger(__name__)
 
 RECAP_DATACOMP = "recap_datacomp"
 MIXED_CAPTIONS = "mixed_captions"
@@ -51,8 +55,13 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     lake.create(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS)
     captioner = view_captioner(settings)
     lake.define(view_sql(lake, captioner=captioner, settings=settings), RECAP_DATACOMP)
-    if lake.keeps_functions():
-        lake.define(function_sql(lake, captioner=captioner), MIXED_CAPTIONS)
+    if not lake.keeps_functions():
+        found = "lake.namespace: null: the view ends with this session, and there is no table function"
+        log.warning(
+            "mix: want a catalog to keep %s and %s in, found %s", RECAP_DATACOMP, MIXED_CAPTIONS, found
+        )
+        return 1
+    lake.define(function_sql(lake, captioner=captioner), MIXED_CAPTIONS)
     return 2
 
 
@@ -62,13 +71,13 @@ def view_captioner(settings: Settings) -> str:
     """
     if settings.export.view.captioner is not None:
         return settings.export.view.captioner
-    return str(describe_captioner(captioner_spec(settings.caption))["captioner"])
+    return str(describe(captioner_spec(settings.caption))["captioner"])
 
 
 def view_sql(lake: Lake, *, captioner: str, settings: Settings) -> str:
     """`recap_datacomp`: the published dataset's columns and types, of every sample with a recaption."""
     is_published = captioner == settings.ingest.published_captioner
-    scorer = settings.ingest.published_scorer if is_published else settings.score.scorer.name
+    scorer = settings.ingest.published_scorer if is_published else scorer_spec(settings.score).name
     judge = settings.ingest.published_judge
     score = "(SELECT uid, CAST(cosine AS DOUBLE) AS value FROM {} WHERE captioner = {} AND scorer = {})"
     rating = "(SELECT uid, CAST(rating AS BIGINT) AS value FROM {} WHERE captioner = {} AND judge = {})"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from recap_spark.lake import Lake
 from recap_spark.settings import Settings
@@ -54,9 +55,9 @@ def draw_sample(untried: DataFrame, *, rows: int, seed: int) -> DataFrame:
 
 def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
     """Fetch a sample of the rows that images does not have. Writes to no table and keeps no picture."""
-    lake.create(IMAGES)
-    images = lake.read(IMAGES).select("uid", "status")
     samples = lake.read(SAMPLES).select("uid", "url", "sha256", "face_bboxes")
+    nothing = lake.spark.createDataFrame([], T.StructType(IMAGES.schema.fields))
+    images = (lake.read(IMAGES) if lake.holds(IMAGES) else nothing).select("uid", "status")
     untried = samples.join(images, on="uid", how="left_anti")
     tasks = settings.fetch.probe.tasks or lake.spark.sparkContext.defaultParallelism
     # Drawn before the clock starts: finding the rows is no part of what fetching the table would take.

@@ -46,13 +46,16 @@ def add_published(lake: Lake, rows: DataFrame, *, settings: IngestSettings) -> N
     captioner = settings.published_captioner
     try:
         lake.upsert(CAPTIONERS, _captioner(lake, captioner))
-        captions = chosen.where(F.trim("re_caption") != "").select(
+        # A recaption that is blank, or of another type than text, which reads as null.
+        has_words = F.coalesce(F.trim("re_caption") != "", F.lit(False))
+        status = F.when(has_words, str(CaptionStatus.OK)).otherwise(str(CaptionStatus.EMPTY_CAPTION))
+        captions = chosen.select(
             "uid",
             F.lit(captioner).alias("captioner"),
-            F.lit(str(CaptionStatus.OK)).alias("status"),
+            status.alias("status"),
             F.lit(None).cast("string").alias("finish_reason"),
             F.lit(None).cast("int").alias("tokens"),
-            F.col("re_caption").alias("caption"),
+            F.when(has_words, F.col("re_caption")).alias("caption"),
         )
         _append_new(lake, CAPTIONS, captions)
         _append_new(lake, SCORES, _scores(chosen, captioner=captioner, scorer=settings.published_scorer))
@@ -138,5 +141,5 @@ def _captioner(lake: Lake, name: str) -> DataFrame:
     description = ("tennant/llava-llama-3-8b-hqedit", PROMPT)
     fingerprint = hashlib.sha256("\n".join(description).encode()).hexdigest()
     decoding = '{"max_new_tokens": 128, "strategy": "greedy"}'
-    row = (name, fingerprint, description[0], None, None, PROMPT, None, decoding, None)
+    row = (name, fingerprint, description[0], None, None, None, PROMPT, None, None, decoding, None)
     return lake.spark.createDataFrame([row], T.StructType(CAPTIONERS.schema.fields))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import partial
 
 from pyspark.sql import Column, DataFrame
@@ -16,14 +18,19 @@ from recap_spark.statuses import CaptionStatus, FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, SAMPLES, SCORES
 from recap_spark.workers.partition import run_partition
 from recap_spark.workers.scorer import ScorerSpec, answer_scores, prepare_pairs
+from recap_spark.workers.weights import weights_sha256
 
 _INPUTS = (SAMPLES, CAPTIONS, IMAGES)
 
 
 def scorer_spec(settings: ScoreSettings) -> ScorerSpec:
-    """The scorer that conf names, as workers load it."""
+    """The scorer that conf names, as workers load it. Its name carries the fingerprint of all that makes its
+    scores: other weights or another scale, another scorer.
+    """
+    made_of = settings.scorer.model_dump() | {"weights_sha256": weights_sha256(settings.scorer.model)}
+    fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     return ScorerSpec(
-        **settings.scorer.model_dump(),
+        **settings.scorer.model_dump() | {"name": f"{settings.scorer.name}-{fingerprint[:12]}"},
         batch_size=settings.batch_size,
         decode_threads=settings.decode_threads,
         engine_threads=settings.engine_threads,
@@ -90,6 +97,5 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(SCORES).where(F.col("scorer") == scorer.name).select("uid", "captioner"),
         work=work,
         fingerprint=f"{lake.identity(IMAGES)}/{scorer.name}",
-        version=sum(versions.values()),
     )
     return run_units(lake, job, settings=settings.score.work, progress=progress)

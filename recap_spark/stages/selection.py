@@ -24,7 +24,7 @@ from recap_spark.settings import IngestSettings
 from recap_spark.stages.checks import is_md5_like, reject_reason
 from recap_spark.stages.fractions import Cut, find_cut
 from recap_spark.stages.metadata import DATACOMP, read_rows, survey_files
-from recap_spark.statuses import RejectReason
+from recap_spark.statuses import FILTERED, RejectReason
 from recap_spark.tables import REJECTS
 from recap_spark.workers.language import are_english, load_model
 from recap_spark.workers.subsets import check_sorted, contains, open_subset
@@ -32,7 +32,6 @@ from recap_spark.workers.subsets import check_sorted, contains, open_subset
 log = logging.getLogger(__name__)
 
 NOT_IN_SUBSET = "not_in_subset"
-FILTERED = (RejectReason.FILTERED_BASIC, RejectReason.FILTERED_CAPTION, RejectReason.FILTERED_CLIP_SCORE)
 
 _EVIDENCE = (
     "uid",

@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError
 from recap_spark.fetch_settings import UnitSettings
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.tables import Table
 
@@ -40,8 +40,7 @@ class Job:
     work: Callable[
         [DataFrame, Column], DataFrame
     ]  # rows to do, and the unit's range of uid → rows of the target
-    fingerprint: str  # of all that makes this work this work: the same job run again has the same
-    version: int  # of the input; grows when there is more to do
+    fingerprint: str  # of what sets these answers apart from others of the stage: a captioner, a scorer
 
 
 def unit_of(units: int) -> Column:
@@ -60,22 +59,21 @@ def in_unit(unit: int, units: int) -> Column:
 def run_units(lake: Lake, job: Job, *, settings: UnitSettings, progress: Progress) -> int:
     """Do what is missing, several units at a time so that the next one fills the last one's idle slots.
 
-    Returns the rows done. Raises AccountingError when rows are left that no unit answered.
+    Returns the rows that were to do. A unit that another job takes over meanwhile is that job's to end.
+    Raises AccountingError when rows are left in units that were this job's to the end.
     """
     pending = _pending(job, settings)
     rows = sum(pending.values())
     if not rows:
         return 0
+    ours: set[int] = set()
     with progress.stage(job.stage, rows=rows) as advance:
-        for unit in _run_all(lake, job, pending, settings):
+        for unit, committed in _run_all(lake, job, pending, settings):
             advance(pending[unit], note=f"unit {unit} of {settings.units}")
-    # Rows that were deleted since are missing again, but their units' transactions are spent.
-    if missing := _pending(job, settings):
-        again = replace(job, fingerprint=f"{job.fingerprint}/again-{lake.version(job.target)}")
-        list(_run_all(lake, again, missing, settings))
-        missing = _pending(job, settings)
-    if missing:
-        left = sum(missing.values())
+            if committed:
+                ours.add(unit)
+    left = sum(count for unit, count in _pending(job, settings).items() if unit in ours)
+    if left:
         raise AccountingError(
             f"{job.stage}: {rows} rows to do, {left} of them have no row in {job.target.name}"
         )
@@ -90,20 +88,26 @@ def _pending(job: Job, settings: UnitSettings) -> dict[int, int]:
     return {row["unit"]: row["count"] for row in by_unit.collect()}
 
 
-def _run_all(lake: Lake, job: Job, pending: Iterable[int], settings: UnitSettings) -> Iterator[int]:
-    """Run these units; yields each as it ends. The first that fails calls off those not yet begun."""
+def _run_all(
+    lake: Lake, job: Job, pending: Iterable[int], settings: UnitSettings
+) -> Iterator[tuple[int, bool]]:
+    """Run these units; yields each as it ends, and whether this job committed it. The first that fails calls
+    off those not yet begun.
+    """
     with ThreadPoolExecutor(settings.in_flight) as pool:
         running = {pool.submit(_run_unit, lake, job, unit, settings): unit for unit in sorted(pending)}
         try:
             for future in as_completed(running):
-                future.result()
-                yield running[future]
+                yield running[future], future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def _run_unit(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> None:
+def _run_unit(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> bool:
+    """Whether the unit was committed: not if another job has claimed it since."""
+    # Before the look at what is answered: a job that claimed earlier can from here on add nothing unseen.
+    claim = lake.claim(job.target, f"{job.stage}/{job.fingerprint}/{unit}-of-{settings.units}")
     within = in_unit(unit, settings.units)
     # Cut off from the target: Delta would take a write that reads its own table for one that another unit's
     # can break.
@@ -112,7 +116,7 @@ def _run_unit(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> None:
     rows = job.asked().where(within).join(F.broadcast(answered), on=answered.columns, how="left_anti")
     if settings.tasks_per_unit:
         rows = rows.repartition(settings.tasks_per_unit)
-    application = f"{job.stage}/{job.fingerprint}/{unit}-of-{settings.units}"
-    transaction = Transaction(application, job.version)
-    if lake.append(job.target, job.work(rows, within), transaction=transaction) is None:
-        log.warning("%s: unit %d was committed by another job", job.stage, unit)
+    if lake.append(job.target, job.work(rows, within), transaction=claim) is None:
+        log.warning("%s: unit %d was taken over by another job", job.stage, unit)
+        return False
+    return True

@@ -18,6 +18,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from recap_spark.errors import InputError
 from recap_spark.models.pixels import OPENAI_MEAN, OPENAI_STD, normalise
+from recap_spark.trainers.conversations import Example, collate
 from recap_spark.trainers.schedules import warmup_then_cosine
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,6 @@ Pair = tuple[Tensor, str]
 
 # Recap-DataComp-1B, section 3: the one prompt of the dataset, verbatim.
 PROMPT = "Please generate a detailed caption of this image. Please be as descriptive as possible."
-
-IGNORED = -100  # cross_entropy's ignore_index, LLaVA's IGNORE_INDEX
 
 # b batch, t tokens, s side
 
@@ -154,19 +153,14 @@ def answer_batch(
     """
     texts = [caption + prompt.ending for _, caption in batch]
     answers = processor.tokenizer(texts, add_special_tokens=False).input_ids
-    rows = [torch.tensor([*prompt.ids, *answer]) for answer in answers]
-    ids_bt = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=processor.tokenizer.pad_token_id)
-    lengths_b = torch.tensor([len(row) for row in rows])
-    places_t = torch.arange(ids_bt.shape[1])
-    real_bt = places_t < lengths_b[:, None]
-    # By place, not by id: where the pad is also an end token, a mask by id would hide the end from the loss.
-    labels_bt = ids_bt.masked_fill(~real_bt | (places_t < len(prompt.ids)), IGNORED)
+    asked = [False] * len(prompt.ids)
+    examples = [
+        Example([*prompt.ids, *answer], [*asked, *[True] * len(answer)], pictured=True) for answer in answers
+    ]
+    inputs = collate(examples, pad_id=processor.tokenizer.pad_token_id)
     pixels_b3ss = torch.stack([pixels for pixels, _ in batch]).to(device)
-    return {
-        "input_ids": ids_bt.to(device),
-        "attention_mask": real_bt.long().to(device),
-        "labels": labels_bt.to(device),
-        "pixel_values": normalise(pixels_b3ss, mean=OPENAI_MEAN, std=OPENAI_STD),
+    return {name: values.to(device) for name, values in inputs.items()} | {
+        "pixel_values": normalise(pixels_b3ss, mean=OPENAI_MEAN, std=OPENAI_STD)
     }
 
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from recap_spark.errors import WeightsError
+from recap_spark.origins import Origin
 from recap_spark.statuses import CaptionStatus
+from recap_spark.workers.checkpoint import Parts, Source, describe_parts, load_llava, load_processor
 from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures import PictureError, decode_rgb
-from recap_spark.workers.weights import resolve, weights_sha256
+from recap_spark.workers.templates import Template
+from recap_spark.workers.weights import weights_sha256
 
 if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
     from torch import Tensor
@@ -26,7 +31,9 @@ class CaptionerSpec:
 
     name: str
     model: str  # folder, hub name, or miniature:NAME
-    revision: str | None
+    revision: str | None  # commit on the hub
+    parts: Parts | None  # of a checkpoint in the original LLaVA layout
+    template: Template | None  # None: the one the model comes with
     prompt: str
     max_new_tokens: int
     dtype: str
@@ -39,6 +46,11 @@ class CaptionerSpec:
     decode_threads: int
     engine_threads: int  # of torch on a CPU
     largest_pixels: int
+
+    @property
+    def source(self) -> Source:
+        origin = Origin(model=self.model, revision=self.revision)
+        return Source(origin=origin, parts=self.parts, template=self.template)
 
     def load(self, device: str) -> Captioner:
         return load_captioner(self, device)
@@ -53,6 +65,7 @@ class Captioner:
     engine: SlotEngine | None  # None: transformers' own generate
     tokenizer: Any  # transformers' tokenizers share no one type
     prompt_ids: list[int]
+    tokenise: Callable[[str], list[int]]  # any other prompt, about a picture
     stop_ids: frozenset[int]
     side: int
     mean: tuple[float, ...]
@@ -73,14 +86,14 @@ def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
 
     Its key carries the fingerprint: other weights or another prompt, another captioner.
     """
-    from transformers import AutoProcessor
-
-    processor = AutoProcessor.from_pretrained(resolve(spec.model), revision=spec.revision or "main")
+    processor = load_processor(spec.source)
     made_by = {
         "model": spec.model,
         "revision": spec.revision,
         "weights_sha256": weights_sha256(spec.model),
+        "parts": describe_parts(spec.parts),
         "prompt": spec.prompt,
+        "template": spec.template and spec.template.label(),
         "chat_template": processor.chat_template,
         "decoding": json.dumps({"strategy": "greedy", "max_new_tokens": spec.max_new_tokens}),
         "dtype": f"{spec.dtype}, float8 linears" if spec.float8_linears else spec.dtype,
@@ -90,27 +103,24 @@ def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
 
 
 def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
-    """Weights and processor in Hugging Face's LLaVA layout.
+    """Weights and processor from the published or the original LLaVA layout.
 
     Raises WeightsError where they do not fit each other.
     """
     import torch
-    from transformers import AutoProcessor, LlavaForConditionalGeneration
 
     if device == "cpu":
         torch.set_num_threads(spec.engine_threads)
-    source = resolve(spec.model)
-    model: Any = LlavaForConditionalGeneration.from_pretrained(
-        source, revision=spec.revision or "main", dtype=getattr(torch, spec.dtype), use_safetensors=True
-    )
-    processor = AutoProcessor.from_pretrained(source, revision=spec.revision or "main")
+    model: Any
+    model, processor = load_llava(spec.source, dtype=getattr(torch, spec.dtype), device=device)
     images = processor.image_processor
     captioner = Captioner(
         spec=spec,
-        model=model.to(device).eval(),
+        model=model,
         engine=None,
         tokenizer=processor.tokenizer,
         prompt_ids=_prompt_ids(processor, model, spec.prompt),
+        tokenise=partial(_prompt_ids, processor, model),
         stop_ids=_stop_ids(model),
         side=model.config.vision_config.image_size,
         mean=tuple(images.image_mean),
@@ -170,6 +180,8 @@ def _prompt_ids(processor: Any, model: Any, prompt: str) -> list[int]:
     found = ids.count(model.config.image_token_id)
     if found != patches:
         raise WeightsError(f"prompt: want {patches} image tokens for {patches} patches, found {found}")
+    if bos and (begins := ids.count(processor.tokenizer.bos_token_id)) != 1:
+        raise WeightsError(f"prompt: want {bos} once, found it {begins} times in {text!r}")
     return ids
 
 

@@ -47,6 +47,16 @@ def stream_captions(
         yield pa.RecordBatch.from_pylist(unreadable, schema=CAPTIONED)
 
 
+def engine_uid(image: Prepared) -> str | None:
+    """What an image is known by in the engine; None for one that has no pixels, and never gets there."""
+    return None if image.pixels is None else image.uid
+
+
+def poison_row(uid: str, *, key: str) -> Row:
+    """What is kept of an image that must not go to the engine again."""
+    return _row(uid, key) | {"status": str(CaptionStatus.POISON)}
+
+
 def _pictures(
     captioner: Captioner, images: Iterator[Prepared], unreadable: list[Row], *, key: str
 ) -> Iterator[Picture[str]]:

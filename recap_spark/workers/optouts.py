@@ -23,7 +23,8 @@ def with_opt_outs(limits: FetchLimits) -> FetchLimits:
     once, where the file is: the limits carry its lines to the workers. Raises SettingsError for a line that
     is neither, with its number.
     """
-    domains = set(limits.opted_out_domains)
+    named = "fetch.limits.opted_out_domains"
+    domains = {_domain(entry, at=named) for entry in limits.opted_out_domains}
     urls = {_url(entry, at="fetch.limits.opted_out_urls") for entry in limits.opted_out_urls}
     path = limits.opted_out_file
     for number, line in enumerate(_lines(Path(path)) if path is not None else (), start=1):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from recap_spark.origins import Origin, folder_of
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures import PictureError, decode_rgb
-from recap_spark.workers.weights import resolve
 
 if TYPE_CHECKING:  # the driver describes a scorer without torch; only workers load one
     from torch import Tensor
@@ -72,21 +72,23 @@ class Pairs:
 
 
 def load_scorer(spec: ScorerSpec, device: str) -> Scorer:
-    """A CLIP in Hugging Face's layout, safetensors only."""
+    """A CLIP in Hugging Face's layout, safetensors only.
+
+    Raises SettingsError for a hub name without a commit.
+    """
     import torch
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
     if device == "cpu":
         torch.set_num_threads(spec.engine_threads)
-    source = resolve(spec.model)
+    source = folder_of(Origin(model=spec.model, revision=spec.revision), files="all")
     dtype = getattr(torch, spec.dtype)
-    revision = spec.revision or "main"
-    model: Any = CLIPModel.from_pretrained(source, revision=revision, dtype=dtype, use_safetensors=True)
-    images = AutoImageProcessor.from_pretrained(source, revision=revision)
+    model: Any = CLIPModel.from_pretrained(source, dtype=dtype, use_safetensors=True)
+    images = AutoImageProcessor.from_pretrained(source)
     return Scorer(
         spec=spec,
         model=model.to(device).eval(),
-        tokenizer=AutoTokenizer.from_pretrained(source, revision=revision),
+        tokenizer=AutoTokenizer.from_pretrained(source),
         side=model.config.vision_config.image_size,
         longest_text=model.config.text_config.max_position_embeddings,
         mean=tuple(images.image_mean),

@@ -92,8 +92,16 @@ def _opened_all(names: dict[str, str], shards: ShardFormat) -> Iterator[list[Sin
     storage, root = storage_of(shards.folder)
     partial = {name: f"{root}/_{uuid.uuid4().hex}-{Path(name).name}" for name in names.values()}
     storage.create_dir(root, recursive=True)
-    with ExitStack() as files:
-        yield [files.enter_context(_OPENERS[kind](storage, partial[name])) for kind, name in names.items()]
+    try:
+        with ExitStack() as files:
+            yield [
+                files.enter_context(_OPENERS[kind](storage, partial[name])) for kind, name in names.items()
+            ]
+    except BaseException:
+        for path in partial.values():
+            if storage.get_file_info(path).is_file:
+                storage.delete_file(path)
+        raise
     for name in names.values():
         storage.create_dir(f"{root}/{Path(name).parent}", recursive=True)
         storage.move(partial[name], f"{root}/{name}")

@@ -1,29 +1,14 @@
-"""Where a model's files are, and what they are"""
+"""What a model's files are, by their hash"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-import recap_spark
 from recap_spark.errors import WeightsError
+from recap_spark.origins import TEXTS, WEIGHTS, resolve
 
-_BUNDLED = "miniature:"
 _CHUNK = 1 << 20
-
-
-def resolve(model: str) -> str:
-    """A folder or hub name as transformers takes it; `miniature:NAME` is a model that comes with the
-    package.
-    """
-    if not model.startswith(_BUNDLED):
-        return model
-    folder = Path(recap_spark.__file__).parent / "miniature" / "weights" / model.removeprefix(_BUNDLED)
-    if not folder.is_dir():
-        raise WeightsError(
-            f"{model}: want a folder {folder.name} among the bundled weights, found none: `make miniature`"
-        )
-    return str(folder)
 
 
 def weights_sha256(model: str) -> str | None:
@@ -34,13 +19,22 @@ def weights_sha256(model: str) -> str | None:
     folder = Path(resolve(model))
     if not folder.is_dir():
         return None
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    if not any(folder.glob("*.safetensors")):
         raise WeightsError(
             f"{model}: want *.safetensors, found {sorted(path.name for path in folder.iterdir())}"
         )
+    return _sha256(folder, *WEIGHTS)
+
+
+def folder_sha256(model: str) -> str | None:
+    """One hash over everything of a model that is read from its folder; None for a hub name."""
+    folder = Path(resolve(model))
+    return _sha256(folder, *TEXTS, *WEIGHTS) if folder.is_dir() else None
+
+
+def _sha256(folder: Path, *patterns: str) -> str:
     digest = hashlib.sha256()
-    for path in files:
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):

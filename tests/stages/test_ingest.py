@@ -249,6 +249,22 @@ def test_an_overlapping_folder_adds_only_what_is_new(faulty):
     assert new == {"copy.parquet": 10}
 
 
+def test_what_was_refused_and_can_be_taken_now_is_a_sample_and_no_reject(lake, settings, tmp_path):
+    folder = tmp_path / "meta data"
+    write(folder / "long.parquet", row("long", text="x" * 90), row("bad", url="ftp://host.test"))
+    broken = write(folder / "broken.parquet", row("broken"))
+    sound = broken.read_bytes()
+    broken.write_bytes(sound[:-9])
+    run(lake, settings, folder, longest_text=80)
+    before = [("broken.parquet", None, "unreadable_file"), ("long.parquet", 0, "text_too_long")]
+    assert refused(lake) == [*before, ("long.parquet", 1, "not_http")]
+
+    broken.write_bytes(sound)
+    run(lake, settings, folder, longest_text=100)
+    assert refused(lake) == [("long.parquet", 1, "not_http")]
+    assert contents(lake).keys() == {uid("long"), uid("broken")}
+
+
 RIVALS = [f"rival {number}" for number in range(6)]
 
 

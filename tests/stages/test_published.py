@@ -86,7 +86,9 @@ def test_published_rows_meet_their_samples_and_a_rerun_adds_nothing(stored, sett
     captioned = {STORED: "stored", of_url("stored"): "stored", TWIN: "twins"}
     captioned |= {of_url(name): name for name in ("percent", "half")}
     assert rows(stored, CAPTIONS, "uid", "captioner", "status", "caption") == sorted(
-        (uid, captioner, "ok", f"recaption of {name}") for uid, name in captioned.items()
+        [(uid, captioner, "ok", f"recaption of {name}") for uid, name in captioned.items()]
+        + [(of_url("no caption"), captioner, "empty_caption", None)],
+        key=str,
     )
     assert [name for (name,) in rows(stored, CAPTIONERS, "captioner")] == [captioner]
 

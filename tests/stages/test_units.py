@@ -41,7 +41,7 @@ def test_every_uid_is_in_one_unit_and_the_ranges_agree_with_the_numbers(spark):
     assert wrong == {}
 
 
-def rating_job(lake: Lake, *, judge: str, version: int, loses: str | None = None, meet=lambda: None) -> Job:
+def rating_job(lake: Lake, *, judge: str, loses: str | None = None, meet=lambda: None) -> Job:
     """Give every uid a rating that bears the judge's name."""
 
     def work(rows, _):
@@ -56,7 +56,6 @@ def rating_job(lake: Lake, *, judge: str, version: int, loses: str | None = None
         answered=lambda: lake.read(RATINGS).select("uid"),
         work=work,
         fingerprint="f",
-        version=version,
     )
 
 
@@ -67,12 +66,12 @@ def judged(lake: Lake) -> list[tuple[str, str]]:
 def test_a_lost_row_fails_the_stage_with_the_counts_and_a_rerun_does_only_what_is_missing(lake):
     lake.create(RATINGS)
     settings = UnitSettings(units=3, in_flight=2, tasks_per_unit=1)
-    lossy = rating_job(lake, judge="first", version=1, loses=UIDS[7])
+    lossy = rating_job(lake, judge="first", loses=UIDS[7])
     with pytest.raises(AccountingError, match=r"^rate: 40 rows to do, 1 of them have no row in ratings$"):
         run_units(lake, lossy, settings=settings, progress=QUIET)
     assert len(judged(lake)) == 39
 
-    again = rating_job(lake, judge="second", version=2)
+    again = rating_job(lake, judge="second")
     assert run_units(lake, again, settings=settings, progress=QUIET) == 1
     assert judged(lake) == sorted((uid, "second" if uid == UIDS[7] else "first") for uid in UIDS)
 
@@ -86,7 +85,7 @@ def test_the_same_job_run_twice_at_once_leaves_each_uid_once(lake):
     lake.create(RATINGS)
     barrier = threading.Barrier(2, timeout=120)
     settings = UnitSettings(units=2, in_flight=1, tasks_per_unit=None)
-    jobs = [rating_job(lake, judge=name, version=1, meet=barrier.wait) for name in ("one", "other")]
+    jobs = [rating_job(lake, judge=name, meet=barrier.wait) for name in ("one", "other")]
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(run_units, lake, job, settings=settings, progress=QUIET) for job in jobs]
         assert [run.result() for run in runs] == [40, 40]

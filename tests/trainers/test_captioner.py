@@ -11,7 +11,6 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 from recap_spark.errors import InputError
 from recap_spark.miniature.models import IMAGE, PAD, SIDE, TURN_END, captioner_processor, train_words
 from recap_spark.trainers.captioner import (
-    IGNORED,
     PROMPT,
     Prompt,
     StageSettings,
@@ -19,6 +18,7 @@ from recap_spark.trainers.captioner import (
     answer_batch,
     train_stage,
 )
+from recap_spark.trainers.conversations import IGNORED
 
 PAIRS = [
     (torch.full((3, SIDE, SIDE), 250, dtype=torch.uint8), "A white picture."),

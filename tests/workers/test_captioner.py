@@ -12,6 +12,7 @@ import pytest
 from recap_spark.errors import WeightsError
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
+from recap_spark.origins import resolve
 from recap_spark.workers.captioner import (
     CaptionerSpec,
     describe_captioner,
@@ -20,12 +21,13 @@ from recap_spark.workers.captioner import (
 )
 from recap_spark.workers.captions import answer_captions
 from recap_spark.workers.partition import run_partition
-from recap_spark.workers.weights import resolve
 
 SPEC = CaptionerSpec(
     name="miniature",
     model="miniature:captioner",
     revision=None,
+    parts=None,
+    template=None,
     prompt="Please generate a detailed caption of this image. Please be as descriptive as possible.",
     max_new_tokens=128,
     dtype="float32",

@@ -7,17 +7,23 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
+import torch
+from torch import Tensor, nn
 
+from recap_spark.errors import PlatformError
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, prepare_image
-from recap_spark.workers.captions import stream_captions
+from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, load_captioner, prepare_image
+from recap_spark.workers.captions import CAPTIONED, engine_uid, poison_row, stream_captions
+from recap_spark.workers.journal import Journal, Survivor
 from recap_spark.workers.partition import Row, stream_partition
 
 SPEC = CaptionerSpec(
     name="miniature",
     model="miniature:captioner",
     revision=None,
+    parts=None,
+    template=None,
     prompt="Please generate a detailed caption of this image. Please be as descriptive as possible.",
     max_new_tokens=40,
     dtype="float32",
@@ -63,6 +69,44 @@ def test_both_engines_give_the_same_rows():
 def test_a_partition_of_damaged_pictures_has_a_row_for_each():
     rows = [{"uid": f"{n:032x}", "bytes": b"no picture"} for n in range(3)]
     assert [row["status"] for row in by_uid(batches(SPEC, rows))] == ["undecodable"] * 3
+
+
+def survive(spec: CaptionerSpec, rows: list[Row], *, deadly: Row, journal: Journal) -> list[pa.RecordBatch]:
+    """One attempt of a task on a new process's captioner, whose accelerator fails of one image."""
+    captioner = load_captioner(spec, "cpu")
+    poison = prepare_image(captioner, deadly).pixels
+
+    def fails(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        mean, std = (torch.tensor(values)[:, None, None] for values in (captioner.mean, captioner.std))
+        seen = ((inputs[0] * std + mean) * 255).round().to(torch.uint8)
+        if any(torch.equal(pixels, poison) for pixels in seen):
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    captioner.model.model.vision_tower.embeddings.patch_embedding.register_forward_pre_hook(fails)
+    survivor = Survivor(
+        stream=partial(stream_captions, key="miniature-1"),
+        engine_uid=engine_uid,
+        poisoned=partial(poison_row, key="miniature-1"),
+        journal=journal,
+        together=spec.batch_size,
+        schema=CAPTIONED,
+    )
+    return list(survivor(captioner, iter([prepare_image(captioner, row) for row in rows])))
+
+
+@pytest.mark.parametrize("engine", ["slots", "generate"])
+def test_an_image_that_breaks_either_engine_twice_is_poison_and_costs_no_other_row(tmp_path, engine):
+    spec, rows = replace(SPEC, engine=engine, max_new_tokens=6), images(8)
+    rows[2]["bytes"] = b"\xff\xd8\xff no picture"
+    journal = Journal(str(tmp_path))
+    attempt = partial(survive, spec, rows, deadly=rows[6], journal=journal)
+    for _ in range(2):
+        with pytest.raises(PlatformError, match="device-side assert"):
+            attempt()
+    answered, expected = by_uid(attempt()), by_uid(batches(spec, rows))
+    assert answered[6] == dict.fromkeys(CAPTIONED.names) | poison_row(rows[6]["uid"], key="miniature-1")
+    assert [*answered[:6], *answered[7:]] == [*expected[:6], *expected[7:]]
+    assert set(journal.deaths()) >= {rows[6]["uid"]}
 
 
 @pytest.mark.parametrize("changed", [{"engine": "generate"}, {"slots": 9}, {"engine_memory_bytes": 1 << 30}])

@@ -1,0 +1,112 @@
+"""safetensors files → what they hold, and the tensors one at a time"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
+
+from recap_spark.errors import WeightsError
+
+INDEX = "model.safetensors.index.json"
+
+_LENGTH_BYTES = 8  # safetensors' format: the header's length, little-endian, then the header as JSON
+_LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library allows
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor where it lies in its file."""
+
+    file: Path
+    name: str
+    dtype: str  # safetensors' word for it: F32, F16, BF16, …
+    shape: tuple[int, ...]
+    start: int  # bytes from the beginning of the file
+    end: int
+
+
+def tensors_in(folder: Path) -> dict[str, Stored]:
+    """Every tensor of a folder's safetensors by name; no tensor is read.
+
+    Where there is an index, its files and no others. Raises WeightsError where a file is missing or cut off,
+    a name is there twice, or the index and the files name different tensors.
+    """
+    index = folder / INDEX
+    placed: dict[str, str] | None = json.loads(index.read_text())["weight_map"] if index.is_file() else None
+    files = sorted({folder / file for file in placed.values()} if placed else folder.glob("*.safetensors"))
+    if not files:
+        found = sorted(path.name for path in folder.iterdir())
+        raise WeightsError(f"{folder}: want *.safetensors, found {found}")
+    tensors: dict[str, Stored] = {}
+    for stored in (stored for file in files for stored in _header(file)):
+        if stored.name in tensors:
+            both = f"{tensors[stored.name].file.name} and {stored.file.name}"
+            raise WeightsError(f"{folder}: want {stored.name} once, found it in {both}")
+        tensors[stored.name] = stored
+    if placed is not None and placed.keys() != tensors.keys():
+        odd = ", ".join(sorted(placed.keys() ^ tensors.keys()))
+        raise WeightsError(f"{index}: want the tensors of its files, found a difference in {odd}")
+    return tensors
+
+
+def read_tensors(tensors: Iterable[Stored]) -> Iterator[tuple[Stored, Tensor]]:
+    """The tensors on the CPU, one in memory at a time, file by file in the order they lie in.
+
+    Read, not mapped: of a mapped file every page that was looked at counts as this process's memory.
+    """
+    in_order = sorted(tensors, key=lambda stored: (stored.file, stored.start))
+    for file, held in groupby(in_order, key=lambda stored: stored.file):
+        with safe_open(file, framework="pt", backend="pread") as opened:
+            for stored in held:
+                yield stored, opened.get_tensor(stored.name)
+
+
+def header_bytes(tensors: Iterable[tuple[str, Stored]]) -> bytes:
+    """The beginning of a safetensors file that holds these tensors, under these names, one after the
+    other.
+    """
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    place = 0
+    for name, stored in tensors:
+        size = stored.end - stored.start
+        entries[name] = {
+            "dtype": stored.dtype,
+            "shape": stored.shape,
+            "data_offsets": (place, place + size),
+        }
+        place += size
+    text = json.dumps(entries).encode()
+    text += b" " * (-len(text) % 8)  # the tensors begin at a multiple of eight, or readers have to copy them
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def _header(file: Path) -> list[Stored]:
+    if not file.is_file():
+        raise WeightsError(f"{file}: want a safetensors file, found none")
+    size = file.stat().st_size
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(_LENGTH_BYTES), "little")
+        begin = _LENGTH_BYTES + length
+        if length > _LONGEST_HEADER or begin > size:
+            raise WeightsError(f"{file}: want a safetensors header, found {size} bytes without one")
+        try:
+            entries = json.loads(opened.read(length))
+        except ValueError as error:
+            raise WeightsError(f"{file}: want a safetensors header, found no JSON") from error
+    entries.pop("__metadata__", None)
+    stored = [
+        Stored(
+            file, name, entry["dtype"], tuple(entry["shape"]), *(begin + at for at in entry["data_offsets"])
+        )
+        for name, entry in entries.items()
+    ]
+    wanted = max((tensor.end for tensor in stored), default=begin)
+    if wanted != size:
+        raise WeightsError(f"{file}: want {wanted} bytes, found {size}")
+    return stored

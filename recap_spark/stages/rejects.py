@@ -1,0 +1,49 @@
+"""files that ingest refuses → rejects; and what rejects said of files that have been mended, taken back"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recap_spark.lake import Lake
+from recap_spark.stages.metadata import Survey
+from recap_spark.statuses import FILTERED, RejectReason
+from recap_spark.tables import REJECTS
+
+# What filters left out is theirs to take back, and a copy of a stored row is held when it is met again.
+_STANDING = FILTERED | {RejectReason.REPEATED_UID, RejectReason.CONFLICTING_UID}
+_URL_CHARACTERS = "/:@!$&'()*+,;=~-._"
+
+
+def refused_files(lake: Lake, survey: Survey) -> DataFrame:
+    """A row of rejects for every file that could not be read."""
+    rows = [(None, str(reason), file, found) for file, reason, found in survey.refused]
+    return lake.spark.createDataFrame(rows, REJECTS.schema)
+
+
+def retract(lake: Lake, rejects: DataFrame, *, files: Iterable[str]) -> None:
+    """Take out of rejects what was said of these files, or of their rows, and no longer is: a file was
+    uploaded again, a limit was raised.
+    """
+    names = {name for file in files for name in (file, _as_metadata_column(file))}
+    is_of_them = F.col("source_file").isin(*names) & ~F.col("reason").isin(*map(str, _STANDING))
+    if not names or (said := lake.read(REJECTS).where(is_of_them)).isEmpty():
+        return
+    place = ["source_file", "source_row"]
+    # A file's own complaint has no row, and so no partner: the file can be read now.
+    gone = said.select(*place, "reason").join(rejects.select(*place), on=place, how="left_anti")
+    gone = gone.localCheckpoint()
+    of_files = F.col("source_row").isNull()
+    if not gone.where(of_files).isEmpty():
+        lake.delete(REJECTS, gone.where(of_files).select("source_file", "reason"))
+    if not gone.where(~of_files).isEmpty():
+        lake.delete(REJECTS, gone.where(~of_files).select(*place))
+
+
+def _as_metadata_column(file: str) -> str:
+    """What Spark's `_metadata.file_path` calls a file that its listings call `file`."""
+    scheme, colon, path = file.partition(":")
+    return f"{scheme}{colon}{quote(path, safe=_URL_CHARACTERS)}"

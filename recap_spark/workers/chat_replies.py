@@ -1,0 +1,133 @@
+"""A chat server's reply → its answer, or the cause of there being none"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+
+from recap_spark.errors import PlatformError
+from recap_spark.statuses import FinishReason
+
+_FINISHES = {
+    "stop": FinishReason.STOP,
+    "eos_token": FinishReason.STOP,  # TGI's words
+    "stop_sequence": FinishReason.STOP,
+    "length": FinishReason.LENGTH,
+}
+_WRONG_DOOR = {  # no message would be answered: the key, the address or the model's name is wrong
+    301: "it has moved",
+    302: "it has moved",
+    307: "it has moved",
+    308: "it has moved",
+    401: "the key is not taken",
+    404: "no such page, or no such model",
+    405: "no such page",
+}
+_TOO_BUSY = frozenset({408, 429, 503})
+_SHOWN = 300  # characters of a server's own words
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said."""
+
+    text: str
+    finish: FinishReason
+    tokens: int | None  # generated, stop token included, where the server counts them
+
+
+class RefusedError(Exception):
+    """The server understood this message and will not answer it."""
+
+
+class ForbiddenError(RefusedError):
+    """Either nobody with this key is answered, or a filter in front of the server dislikes this message."""
+
+
+class ThrottledError(Exception):
+    """The server has too much to do; it may say for how long."""
+
+    def __init__(self, said: str, *, retry_after_s: float | None) -> None:
+        super().__init__(said)
+        self.retry_after_s = retry_after_s
+
+
+class DisconnectedError(Exception):
+    """No connection, or none that lasted: the server may be gone."""
+
+
+class UnansweredError(Exception):
+    """The server broke over this message, was too slow, or sent what is no answer."""
+
+
+async def read_reply(
+    reply: aiohttp.ClientResponse, *, longest_retry_after_s: float, secret: str | None
+) -> Answer:
+    """Raises the cause where there is no answer; PlatformError where no message would get one.
+
+    A server that repeats the `secret` it was sent has it blotted out before anything else sees its words.
+    """
+    body = await reply.read()
+    if secret:
+        body = body.replace(secret.encode(), b"***")
+    if reply.status == 200:
+        try:
+            return answer_of(json.loads(body))
+        except ValueError as cause:
+            raise UnansweredError(f"HTTP 200 without JSON: {cause}") from cause
+    said = f"HTTP {reply.status}: {body.decode(errors='replace')[:_SHOWN]}"
+    if reply.status in _WRONG_DOOR:
+        raise PlatformError(f"{reply.url}: {_WRONG_DOOR[reply.status]}: {said}")
+    if reply.status in _TOO_BUSY:
+        wished_s = retry_after_s(reply.headers.get("Retry-After"))
+        raise ThrottledError(
+            said, retry_after_s=None if wished_s is None else min(wished_s, longest_retry_after_s)
+        )
+    if reply.status == 403:
+        raise ForbiddenError(said)
+    if 400 <= reply.status < 500:
+        raise RefusedError(said)
+    raise UnansweredError(said)
+
+
+def answer_of(reply: Any) -> Answer:
+    """The first choice of a `chat.completion`.
+
+    Raises RefusedError where a filter took it, UnansweredError where there is none.
+    """
+    try:
+        choice = reply["choices"][0]
+        text, said = choice["message"]["content"], choice["finish_reason"]
+    except (KeyError, IndexError, TypeError) as cause:
+        raise UnansweredError(f"want choices[0].message.content, found {str(reply)[:_SHOWN]}") from cause
+    if said == "content_filter":
+        raise RefusedError("content_filter")
+    if said not in _FINISHES or not isinstance(text, str | None):
+        wanted = f"a text that ended by one of {sorted(_FINISHES)}"
+        raise UnansweredError(f"want {wanted}, found {str(choice)[:_SHOWN]}")
+    usage = reply.get("usage")
+    tokens = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    return Answer(
+        # JSON can spell half a surrogate pair, which no table's text can hold.
+        text=(text or "").encode(errors="replace").decode().strip(),
+        finish=_FINISHES[said],
+        tokens=tokens if isinstance(tokens, int) else None,
+    )
+
+
+def retry_after_s(value: str | None) -> float | None:
+    """Seconds from now, from either form of Retry-After (RFC 9110, 10.2.3); None if it is neither."""
+    if value is None:
+        return None
+    if value.strip().isdecimal():
+        return float(value.strip()[:12])
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())

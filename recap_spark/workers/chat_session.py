@@ -1,0 +1,33 @@
+"""A chat client's key, and its connections to one server"""
+
+from __future__ import annotations
+
+import os
+
+import aiohttp
+
+from recap_spark.errors import PlatformError
+
+
+def api_key(variable: str | None) -> str | None:
+    """Out of the environment. Raises PlatformError, without the key, where no header could carry it."""
+    if variable is None:
+        return None
+    key = os.environ.get(variable, "")
+    wanted = f"api_key_env: want a key in the workers' environment as {variable}"
+    if not key:
+        raise PlatformError(f"{wanted}, found none")
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise PlatformError(f"{wanted}, found characters that no HTTP header carries, a line's end perhaps")
+    return key
+
+
+async def open_session(key: str | None) -> aiohttp.ClientSession:
+    """Must run on the loop that it is for."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),  # the slots count
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Authorization": f"Bearer {key}"} if key else None,
+        timeout=aiohttp.ClientTimeout(total=None),
+        trust_env=False,
+    )

@@ -1,0 +1,69 @@
+"""A captioner answers a benchmark's questions by the engine that makes its captions."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from recap_spark.errors import InputError
+from recap_spark.evaluations.answers import Question, answers
+from recap_spark.miniature.render import render_bytes
+from recap_spark.miniature.world import HELD_OUT, draw_scene
+from recap_spark.settings import load
+from recap_spark.stages.caption import captioner_spec
+from recap_spark.workers.engines import AnyCaptionerSpec, caption_partition
+from recap_spark.workers.journal import Journal
+
+CONF = Path(__file__).parents[2] / "conf"
+CHAT_SERVER = str(Path(__file__).parents[1] / "chat_server.py")
+
+
+def named(name: str, tmp_path: Path) -> AnyCaptionerSpec:
+    (tmp_path / "mine.yml").write_text(f"caption: {{captioner: {name}}}")
+    return captioner_spec(load(CONF / "base.yml", CONF / "laptop.yml", tmp_path / "mine.yml").caption)
+
+
+@pytest.fixture
+def at_a_stub(tmp_path: Path) -> Iterator[AnyCaptionerSpec]:
+    spec = named("miniature_served", tmp_path)
+    command = [sys.executable, CHAT_SERVER, "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
+        yield replace(spec, endpoint=replace(spec.endpoint, base_url=url, serve=None))
+        server.kill()
+
+
+def pictures(count: int) -> list[bytes]:
+    return [render_bytes(draw_scene(HELD_OUT[number])) for number in range(count)]
+
+
+@pytest.mark.parametrize("engine", ["slots", "generate"])
+def test_a_question_of_the_captioner_s_own_prompt_is_answered_by_its_caption(tmp_path, engine):
+    spec = replace(named("miniature", tmp_path), engine=engine, slots=2)
+    some = pictures(3)
+    rows = [pa.RecordBatch.from_pylist([{"uid": str(n), "bytes": one} for n, one in enumerate(some)])]
+    parts = caption_partition(
+        rows, spec=spec, device=lambda: "cpu", key="one", journal=Journal(str(tmp_path))
+    )
+    captions = {row["uid"]: row["caption"] for part in parts for row in part.to_pylist()}
+    prompts = (spec.prompt, "What colour is the largest thing in this picture?", spec.prompt)
+    asked = [Question(str(n), one, prompt) for n, (one, prompt) in enumerate(zip(some, prompts, strict=True))]
+    first, other, last = answers(spec, asked, device="cpu")
+    assert (first, last) == (captions["0"], captions["2"])
+    assert other
+
+
+def test_questions_are_put_to_a_server_as_well(at_a_stub):
+    asked = [Question(str(n), one, f"What is {n}?") for n, one in enumerate(pictures(3))]
+    assert len([int(said) for said in answers(at_a_stub, asked, device="cpu")]) == 3
+
+
+def test_a_benchmark_with_a_damaged_picture_is_none(at_a_stub, tmp_path):
+    damaged = [Question("v1_7", b"no picture", "What is it?")]
+    for spec in (at_a_stub, named("miniature", tmp_path)):
+        with pytest.raises(InputError, match="v1_7: want a picture that decodes"):
+            list(answers(spec, damaged, device="cpu"))
