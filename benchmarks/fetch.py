@@ -1,6 +1,6 @@
 """Our fetch worker against img2dataset, against a web that is partly dead, and against its own memory
 
-python benchmarks/fetch.py --img2dataset PYTHON [--images 10000] [--repeats 5] [--only kept,faults,memory]
+python benchmarks/fetch.py --img2dataset PYTHON [--images 10000] [--repeats 5] [--only kept,resized]
 
 img2dataset (1.47.0, `pip install img2dataset`) lives in a virtual environment of its own, whose Python is
 named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their own on the same cores, and a
@@ -10,21 +10,25 @@ Every claim's ratio is made so that more is better.
 
 kept      pictures kept as they came, proven to decode. img2dataset: skip_reencode, resize_mode no. Its
           disable_all_reencoding, which looks at no picture, is timed beside it.
+resized   pictures made 256 px at their longer side, as JPEGs of quality 95.
 faults    30 % of the hosts slow, dead or dripping: 1.3 times the healthy ones' time alone, plus one deadline,
           over the time that all take.
-memory    peak resident memory of one worker: with few urls over with many; and 1 GiB over that with bodies
-          made to fill memory.
+memory    peak memory of one worker with its decoders: with few urls over with many; and 1 GiB over that with
+          bodies made to fill memory.
+
+Where a side does not do all of its work, or a setting is missing, nothing is claimed and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fetch_sides import Peer, Web, fastest, healthy, run_ours, said
 from fetch_web import hosts, pictures, serving
@@ -38,6 +42,12 @@ from recap_spark.workers.picture_rules import PictureRules
 _CONF = Path(__file__).parents[1] / "conf"
 _SETTINGS = (8, 16, 32, 64, 128)  # threads or connections of a process
 _KEPT = {"resize_mode": "no", "skip_reencode": True}
+_RESIZED: dict[str, Any] = {
+    "resize_mode": "keep_ratio_largest",
+    "image_size": 256,
+    "encode_quality": 95,
+    "encode_format": "jpg",
+}
 _UNSEEN = {"resize_mode": "no", "disable_all_reencoding": True}
 _FAULTS = ("slow", "refused", "drip", "silent")  # in turn over the hosts that have one
 _TRAPS = ("endless", "bomb", "pixels", "drip", "silent", "picture")
@@ -55,7 +65,7 @@ class Bench:
     hosts: list[str]
     sha256: tuple[str, ...]
     limits: FetchLimits
-    rules: PictureRules
+    rules: PictureRules  # conf/base.yml's: pictures stay as they came
 
     def web(self, kinds: tuple[str, ...]) -> Web:
         return Web(self.port, tuple(self.hosts[: len(kinds)]), kinds, self.sha256)
@@ -67,7 +77,13 @@ def main() -> None:
     kinds = _kinds(arguments.hosts)
     listening = [host for host, kind in zip(hosts(arguments.hosts), kinds, strict=True) if kind != "refused"]
     bodies = pictures()
-    with serving(listening, bodies, processes=arguments.servers) as port:
+    with (
+        tempfile.TemporaryDirectory(prefix="fetch-benchmark-") as executor,
+        serving(listening, bodies, processes=arguments.servers) as port,
+    ):
+        os.environ["SPARK_LOCAL_DIRS"] = (
+            executor  # as Spark does for its workers, who share their hosts there
+        )
         digests = tuple(sha256(body).hexdigest() for body in bodies)
         bench = Bench(
             arguments,
@@ -79,7 +95,7 @@ def main() -> None:
         )
         claims: list[Claim] = []
         for name, part in _PARTS.items():
-            if name in arguments.only.split(","):
+            if name in arguments.only:
                 print(f"\n{name}", flush=True)
                 claims += part(bench)
     print()
@@ -87,8 +103,13 @@ def main() -> None:
         print_claim(name, ratio=ratio, target=target)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise SystemExit(f"could not measure: {message}")
+
+
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--img2dataset", type=Path, default=os.environ.get("IMG2DATASET_PYTHON"))
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--few", type=int, default=1_000, help="urls of the smaller memory run")
@@ -97,12 +118,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--hosts", type=int, default=100)
     parser.add_argument("--servers", type=int, default=2, help="processes that serve")
     parser.add_argument("--deadline", type=float, default=10.0, help="seconds a url, where hosts are dead")
-    parser.add_argument("--only", default=",".join(_PARTS))
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(_PARTS))
     arguments = parser.parse_args()
-    if "kept" in arguments.only and arguments.img2dataset is None:
-        parser.error(
-            "want --img2dataset PYTHON or IMG2DATASET_PYTHON, found neither: see the top of this help"
-        )
+    if unknown := set(arguments.only) - _PARTS.keys():
+        parser.error(f"--only: want some of {', '.join(_PARTS)}, found {', '.join(sorted(unknown))}")
+    if not {"kept", "resized"}.isdisjoint(arguments.only) and arguments.img2dataset is None:
+        parser.error("want --img2dataset PYTHON or IMG2DATASET_PYTHON, found neither: see --help")
     return arguments
 
 
@@ -125,9 +146,8 @@ def kept(bench: Bench) -> list[Claim]:
     web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
     peer = Peer(bench.arguments.img2dataset)
     print(peer.version())
-    ours, theirs, unseen = _against(
-        bench, web, peer, {"img2dataset": _KEPT, "img2dataset, undecoded": _UNSEEN}
-    )
+    sides = {"img2dataset": _KEPT, "img2dataset, undecoded": _UNSEEN}
+    ours, theirs, unseen = _against(bench, web, peer, sides, rules=bench.rules)
     print_table((ours, theirs, unseen))
     return [
         ("fetch_kept", ours.per_s / theirs.per_s, 2.0),
@@ -135,15 +155,27 @@ def kept(bench: Bench) -> list[Claim]:
     ]
 
 
-def _against(bench: Bench, web: Web, peer: Peer, sides: dict[str, dict[str, Any]]) -> list[Series]:
+def resized(bench: Bench) -> list[Claim]:
+    """Pictures made smaller."""
+    web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
+    peer = Peer(bench.arguments.img2dataset)
+    print(peer.version())
+    ours, theirs = _against(
+        bench, web, peer, {"img2dataset": _RESIZED}, rules=replace(bench.rules, **_RESIZED)
+    )
+    print_table((ours, theirs))
+    return [("fetch_resized", ours.per_s / theirs.per_s, 1.5)]
+
+
+def _against(
+    bench: Bench, web: Web, peer: Peer, sides: dict[str, dict[str, Any]], *, rules: PictureRules
+) -> list[Series]:
     rows, some = bench.arguments.images, max(bench.arguments.images // 5, 200)
 
     def ours(count: int, connections: int) -> float:
-        run = run_ours(
-            web, rows=count, limits=replace(bench.limits, connections=connections), rules=bench.rules
-        )
+        run = run_ours(web, rows=count, limits=replace(bench.limits, connections=connections), rules=rules)
         if run.statuses != {FetchStatus.OK: count}:
-            raise SystemExit(f"want {count} pictures, found {run.statuses}")
+            raise SystemExit(f"could not measure: want {count} pictures, found {run.statuses}")
         return run.seconds
 
     works: dict[str, Callable[[int, int], float]] = {"ours": ours}
@@ -185,7 +217,7 @@ def faults(bench: Bench) -> list[Claim]:
 
 
 def memory(bench: Bench) -> list[Claim]:
-    """Peak resident memory of one worker."""
+    """Peak memory of one worker with its decoders."""
     web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
     traps = bench.web(tuple(_TRAPS[place % len(_TRAPS)] for place in range(len(bench.hosts))))
     peaks = {}
@@ -206,7 +238,12 @@ def _note(series: Series, seconds: float) -> None:
     print(f"  {series.name}: {seconds:.2f} s (load {os.getloadavg()[0]:.1f})", flush=True)
 
 
-_PARTS: dict[str, Callable[[Bench], list[Claim]]] = {"kept": kept, "faults": faults, "memory": memory}
+_PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
+    "kept": kept,
+    "resized": resized,
+    "faults": faults,
+    "memory": memory,
+}
 
 if __name__ == "__main__":
     main()

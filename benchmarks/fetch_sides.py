@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fetch_memory import watched
 
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
@@ -63,7 +64,7 @@ class Run:
 
     seconds: float
     statuses: Counter[str]
-    peak_bytes: int  # resident, of the larger process, its start included
+    peak_bytes: int  # of the larger process with its decoders; see `fetch_memory`
 
 
 def run_ours(
@@ -93,32 +94,26 @@ def run_ours(
         worker.join()
     statuses = sum((statuses for statuses, _ in answers), Counter[str]())
     if statuses.total() != rows:
-        raise SystemExit(f"want {rows} rows answered, found {statuses}")
+        raise SystemExit(f"could not measure: want {rows} rows answered, found {statuses}")
     return Run(seconds, statuses, max(peak for _, peak in answers))
 
 
 def _fetch_share(
     web: Web, first: int, after: int, limits: FetchLimits, rules: PictureRules, turn: Connection
 ) -> None:
+    pa.array([""])  # loads pandas, once for all of a worker's tasks: a start, as the rest of them
     turn.send(None)
     turn.recv()
     statuses: Counter[str] = Counter()
-    for batch in fetch_rows(_batches(web, first, after), settings=limits, rules=rules):
-        statuses.update(batch["status"].to_pylist())
-    turn.send((statuses, _peak_bytes()))
+    with watched() as peaks:
+        for batch in fetch_rows(_batches(web, first, after), settings=limits, rules=rules):
+            statuses.update(batch["status"].to_pylist())
+    turn.send((statuses, peaks.total(decoders=rules.decode_processes)))
 
 
 def _batches(web: Web, first: int, after: int) -> Iterator[pa.RecordBatch]:
     for start in range(first, after, _BATCH_ROWS):
         yield pa.RecordBatch.from_pylist(list(web.rows(start, min(start + _BATCH_ROWS, after))))
-
-
-def _peak_bytes() -> int:
-    # Not getrusage, whose maximum a spawned process takes over from the one that spawned it.
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise SystemExit("want VmHWM in /proc/self/status, found none: this benchmark measures memory on Linux")
 
 
 @dataclass(frozen=True)
@@ -140,7 +135,8 @@ class Peer:
             said = self._run(json.dumps(_PEER_OPTIONS | options | shards))
         found = json.loads(said.splitlines()[-1])
         if (found["successes"], found["shards"]) != (rows, PROCESSES):
-            raise SystemExit(f"want {rows} successes in {PROCESSES} shards of img2dataset, found {found}")
+            wanted = f"{rows} successes in {PROCESSES} shards of img2dataset"
+            raise SystemExit(f"could not measure: want {wanted}, found {found}")
         seconds: float = found["seconds"]
         return seconds
 
@@ -155,7 +151,8 @@ class Peer:
         if done.returncode:
             sys.stderr.write(done.stderr)
             raise SystemExit(
-                f"want a run of img2dataset, found exit code {done.returncode}: its words are above"
+                f"could not measure: want a run of img2dataset, found exit code {done.returncode}: "
+                "its words are above"
             )
         return done.stdout
 

@@ -2,8 +2,8 @@
 
 For pictures that are there already: img2dataset's tars and Parquet files, DataComp's reshards, our own
 exports. Keys go to Spark and are joined with the samples; the pictures are then read by the tasks that
-examine them, and never shuffled. Not to be run beside fetch: each would take the samples that the other has
-not answered yet.
+prepare them by the rules of fetch, and never shuffled. Not to be run beside fetch: each would take the
+samples that the other has not answered yet.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings import Settings
 from recap_spark.stages.pairing import count_ends, match, settle
+from recap_spark.stages.placeholders import mark_placeholders
 from recap_spark.tables import IMAGES, REJECTS, SAMPLES
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.shard_listing import ShardFile, list_shards
 from recap_spark.workers.shard_pictures import (
     FAILED,
@@ -49,13 +51,14 @@ class _Import:
     lake: Lake
     source: str
     limits: FetchLimits
+    rules: PictureRules
     tasks: int
     samples_version: int
     tables: str  # another one after samples or images were dropped: then every file is read again
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
-    """Import what the source holds for samples that have no row in images yet.
+    """Import what the source holds for samples that have no row in images yet, then mark the placeholders.
 
     Returns the source's pictures by what became of them; nothing where no source is set.
     Raises AccountingError where another import changed images meanwhile, or counts do not add up.
@@ -73,6 +76,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
             some = files[first : first + step]
             counts += _import_files(work, some)
             advance(len(some), note=f"files {first} to {first + len(some) - 1}")
+    mark_placeholders(lake, settings.fetch.placeholders)
     return counts
 
 
@@ -83,6 +87,7 @@ def _begun(lake: Lake, settings: Settings, source: str) -> _Import:
         lake=lake,
         source=source.rstrip("/"),
         limits=settings.fetch.limits,
+        rules=settings.fetch.picture,
         tasks=settings.import_images.tasks_per_commit,
         samples_version=lake.version(SAMPLES),
         tables=f"{lake.identity(SAMPLES)} {lake.identity(IMAGES)}",
@@ -109,7 +114,7 @@ def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
     lake = work.lake
     described = _described(work, files, by_side_file=True).localCheckpoint()
     version = lake.version(IMAGES)
-    samples = lake.read_at(SAMPLES, work.samples_version).select("uid", "sha256")
+    samples = lake.read_at(SAMPLES, work.samples_version).select("uid", "sha256", "face_bboxes")
     matched = match(described.where(F.col("state") == PICTURE), samples)
     settled = settle(matched, lake.read(IMAGES).select("uid")).localCheckpoint()
     wanted = settled.where(F.col("end") == "wanted")
@@ -131,17 +136,17 @@ def _described(work: _Import, files: Iterable[ShardFile], *, by_side_file: bool)
 
 
 def _read(work: _Import, wanted: DataFrame) -> DataFrame:
-    one = F.struct("key", "uid", "expected", "recorded")
+    one = F.struct("key", "uid", "expected", "recorded", "face_bboxes")
     by_file = wanted.groupBy("file").agg(F.collect_list(one).alias("wanted"))
-    runner = partial(_read_partition, source=work.source, limits=work.limits)
+    runner = partial(_read_partition, source=work.source, limits=work.limits, rules=work.rules)
     return by_file.repartition(work.tasks).mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
 
 
 def _read_partition(
-    batches: Iterable[pa.RecordBatch], *, source: str, limits: FetchLimits
+    batches: Iterable[pa.RecordBatch], *, source: str, limits: FetchLimits, rules: PictureRules
 ) -> Iterator[pa.RecordBatch]:
     # Spark matches Arrow's columns with the declared schema by place, not by name.
-    for batch in read_shards(batches, source=source, limits=limits):
+    for batch in read_shards(batches, source=source, limits=limits, rules=rules):
         yield batch.select(IMAGES.schema.names)
 
 

@@ -14,8 +14,9 @@ _BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
 
 
 def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
-    """`file, position, key, uid, expected, recorded` of every sample that a picture is for: by uid where the
-    shard knows it, else by the hash of the download, which several samples may share.
+    """`file, position, key, uid, expected, recorded, face_bboxes` of every sample of `uid, sha256,
+    face_bboxes` that a picture is for: by uid where the shard knows it, else by the hash of the download,
+    which several samples may share.
     """
     few = F.broadcast(pictures) if pictures.count() <= _BROADCAST_PICTURES else pictures
     place = ("file", "position", "key")
@@ -24,7 +25,7 @@ def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
     expected = samples.withColumnRenamed("sha256", "expected")
     by_uid = named.join(expected, on="uid", how="inner")
     by_hash = unnamed.join(expected, on=F.col("recorded") == F.col("expected"), how="inner")
-    columns = (*place, "uid", "expected", "recorded")
+    columns = (*place, "uid", "expected", "recorded", "face_bboxes")
     return by_uid.select(*columns).union(by_hash.select(*columns))
 
 
@@ -40,7 +41,7 @@ def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:
     best_first = Window.partitionBy("uid").orderBy(is_promised.desc(), "file", "position")
     ranked = matched.join(keys, on="uid", how="left").withColumn("rank", F.row_number().over(best_first))
     end = F.when(F.col("is_held"), "held").when(F.col("rank") > 1, "repeated").otherwise("wanted")
-    return ranked.select("file", "position", "key", "uid", "expected", "recorded", end.alias("end"))
+    return ranked.select(*matched.columns, end.alias("end"))
 
 
 def count_ends(described: DataFrame, settled: DataFrame, answered: DataFrame) -> dict[str, Counter[str]]:

@@ -1,7 +1,10 @@
-"""Frames on standard input → frames on standard output: a process that prepares one picture after another
+"""Frames in shared memory → frames in shared memory: a process that prepares one picture after another
 
-Run as `python -m recap_spark.workers.decoder`. The first frame holds the rules, each further one a body and
-its faces; a frame is answered before the next is read. The process ends with its input: it outlives nobody.
+Run as `python -m recap_spark.workers.decoder`. A frame lies in a place, which is a file in memory whose
+descriptor was inherited; standard input and output only say in which, and how long it is. Such words fit any
+pipe whole, so neither side ever waits for the other to read on. The first frame holds the rules, each further
+one a body and its faces; they are answered in order, each in the place of what it answers. The process ends
+with its input: it outlives nobody.
 
 It bounds itself: memory by RLIMIT_DATA, a picture's CPU time by a timer whose signal kills. So a codec that
 crashes, hangs or swells takes this process along, and nothing else.
@@ -16,8 +19,9 @@ import signal
 import struct
 import sys
 import warnings
+from contextlib import suppress
 from dataclasses import asdict
-from typing import IO, Any
+from typing import Any
 
 from PIL import AvifImagePlugin, Image
 
@@ -28,47 +32,53 @@ from recap_spark.workers.preparing import prepare
 
 Header = dict[str, Any]
 
-_LENGTHS = struct.Struct("!II")  # of the header as JSON, and of the bytes behind it
+_WORDS = struct.Struct("!III")  # the place, the length of the header as JSON, that of the bytes behind it
+_KEPT_BYTES = 1 << 20  # of a place between two frames: memory that is there already is the cheapest to fill
 
 
-def write_frame(stream: IO[bytes], header: Header, body: bytes) -> None:
+def write_frame(stream: int, place: int, header: Header, body: bytes) -> None:
+    """Lay a frame into a place, and tell the reader of the stream. It may be gone: see `read_frame`."""
     encoded = json.dumps(header).encode()
-    stream.write(_LENGTHS.pack(len(encoded), len(body)) + encoded)
-    stream.write(body)
-    stream.flush()
+    if os.pwritev(place, (encoded, body), 0) < len(encoded) + len(body):
+        raise MemoryError(f"want {len(body)} bytes of shared memory, found less")
+    with suppress(BrokenPipeError):
+        os.write(stream, _WORDS.pack(place, len(encoded), len(body)))
 
 
-def read_frame(stream: IO[bytes]) -> tuple[Header, bytes] | None:
-    """The next frame; None where the stream ends, be it in the middle of one."""
-    lengths = stream.read(_LENGTHS.size)
-    if len(lengths) < _LENGTHS.size:
+def read_frame(stream: int) -> tuple[int, Header, bytes] | None:
+    """The next frame and its place, which is free then; None where the stream ends."""
+    words = os.read(stream, _WORDS.size)  # never a part of them: writes to a pipe this short are whole
+    if not words:
         return None
-    header_length, body_length = _LENGTHS.unpack(lengths)
-    encoded, body = stream.read(header_length), stream.read(body_length)
-    if len(encoded) < header_length or len(body) < body_length:
-        return None
-    return json.loads(encoded), body
+    place, header_length, body_length = _WORDS.unpack(words)
+    header = json.loads(os.pread(place, header_length, 0))
+    body = os.pread(place, body_length, header_length) if body_length else b""
+    if header_length + body_length > _KEPT_BYTES:
+        os.ftruncate(place, 0)
+    return place, header, body
 
 
 def main() -> None:
     """Answer until the input ends."""
-    asked, answers = sys.stdin.buffer, _private_output()
+    asked, answers = sys.stdin.fileno(), _private_output()
     if (order := read_frame(asked)) is None:
         return
-    rules, largest_pixels = PictureRules(**order[0]["rules"]), order[0]["largest_pixels"]
+    place, header, _ = order
+    rules, largest_pixels = PictureRules(**header["rules"]), header["largest_pixels"]
     _bound(rules)
-    write_frame(answers, {"ready": True}, b"")
+    write_frame(answers, place, {"ready": True}, b"")
     while (frame := read_frame(asked)) is not None:
+        place, header, body = frame
         signal.setitimer(signal.ITIMER_PROF, rules.decode_s)
-        header, encoded = _answer(*frame, rules=rules, largest_pixels=largest_pixels)
+        answer, encoded = _answer(header, body, rules=rules, largest_pixels=largest_pixels)
         signal.setitimer(signal.ITIMER_PROF, 0)
-        write_frame(answers, header, encoded)
-        del frame, encoded  # the next picture may need the room
+        write_frame(answers, place, answer, encoded)
+        del frame, body, encoded  # the next picture may need the room
 
 
-def _private_output() -> IO[bytes]:
+def _private_output() -> int:
     """Standard output under a number of its own; codecs that print, print nowhere."""
-    answers = os.fdopen(os.dup(1), "wb")
+    answers = os.dup(1)
     # Python's own last words stay readable.
     sys.stderr = os.fdopen(os.dup(2), "w")
     nowhere = os.open(os.devnull, os.O_WRONLY)

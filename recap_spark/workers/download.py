@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import ThreadedResolver
 
@@ -21,8 +22,6 @@ from recap_spark.workers.errands import Errand, persistently
 from recap_spark.workers.faces import Box
 from recap_spark.workers.faults import FetchError
 from recap_spark.workers.limits import FetchLimits
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +52,16 @@ def download_all(requests: Iterable[Request], *, settings: FetchLimits) -> Itera
     Requests are drawn only as fast as downloads are taken: at most `lookahead` are under way or waiting to be
     taken, and their bodies hold at most `bytes_in_flight`, exceeded by one body at most.
     """
-    finished: SimpleQueue[Future[_Finished]] = SimpleQueue()
     under_way = 0
     with _network(settings) as network:
         for request in requests:
-            network.start(_finish(request, network.client, settings)).add_done_callback(finished.put)
+            network.start(_finish(request, network.client, settings))
             under_way += 1
-            while under_way >= settings.lookahead or not finished.empty():
-                yield from network.take(finished.get())
+            while under_way >= settings.lookahead or not network.finished.empty():
+                yield from network.take()
                 under_way -= 1
         for _ in range(under_way):
-            yield from network.take(finished.get())
+            yield from network.take()
 
 
 @dataclass(frozen=True)
@@ -78,15 +76,38 @@ class _Network:
 
     loop: asyncio.AbstractEventLoop
     client: Client
+    finished: SimpleQueue[asyncio.Task[_Finished]] = field(default_factory=SimpleQueue)
+    under_way: set[asyncio.Task[_Finished]] = field(default_factory=set)  # asyncio itself lets go of tasks
+    orders: deque[Callable[[], object]] = field(default_factory=deque)  # not yet seen by the loop
+    woken: threading.Event = field(default_factory=threading.Event)
 
-    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self.loop)
+    def start(self, work: Coroutine[Any, Any, _Finished]) -> None:
+        self._order(partial(self._begin, work))
 
-    def take(self, future: Future[_Finished]) -> Iterator[Download]:
-        """Hand over one download; its bytes leave the budget when the caller asks for the next."""
-        finished = future.result()
+    def take(self) -> Iterator[Download]:
+        """Wait for one download and hand it over; its bytes leave the budget when the caller asks for the
+        next.
+        """
+        finished = self.finished.get().result()
         yield finished.download
-        self.loop.call_soon_threadsafe(self.client.budget.give_back, finished.holder)
+        self._order(partial(self.client.budget.give_back, finished.holder))
+
+    def _order(self, order: Callable[[], object]) -> None:
+        self.orders.append(order)
+        if not self.woken.is_set():  # waking costs system calls, and one time serves many orders
+            self.woken.set()
+            self.loop.call_soon_threadsafe(self._obey)
+
+    def _obey(self) -> None:
+        self.woken.clear()  # first, so that an order that comes too late for the next line wakes us again
+        while self.orders:
+            self.orders.popleft()()
+
+    def _begin(self, work: Coroutine[Any, Any, _Finished]) -> None:
+        task = self.loop.create_task(work)
+        self.under_way.add(task)
+        task.add_done_callback(self.under_way.remove)
+        task.add_done_callback(self.finished.put)
 
 
 @contextmanager

@@ -66,14 +66,6 @@ class Picture:
     format: str  # jpeg, png, webp, gif, bmp, tiff, avif
 
 
-def examine(body: bytes, *, largest_pixels: int) -> Picture:
-    """Decode a picture to prove it, and say what it is."""
-    with opened(body, largest_pixels=largest_pixels) as image:
-        picture = described(image)
-        prove(image)
-        return picture
-
-
 def decode_rgb(body: bytes, *, largest_pixels: int) -> Image.Image:
     """Decode the first frame as RGB, upright, on white where it is transparent, 16 bits scaled to 8."""
     with opened(body, largest_pixels=largest_pixels) as image:

@@ -87,7 +87,8 @@ def _encode(pixels: Image.Image, rules: PictureRules) -> Prepared:
     out = io.BytesIO()
     try:
         pixels.save(out, name, **option)
-    except OSError as cause:  # JPEG's sides end at 65,500 pixels, WebP's at 16,383
+    # JPEG's sides end at 65,500 pixels, which is an OSError, and WebP's at 16,383, which is a ValueError.
+    except (OSError, ValueError) as cause:
         raise PictureError(FetchStatus.UNDECODABLE, f"cannot be written as {name}: {cause}") from cause
     picture = Picture(width=pixels.width, height=pixels.height, format=name)
     return Prepared(picture=picture, encoded=out.getvalue())

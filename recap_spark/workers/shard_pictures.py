@@ -11,10 +11,14 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from recap_spark.statuses import FetchStatus, RejectReason
+from recap_spark.workers.decoders import Outcome, Parcel, prepare_all
+from recap_spark.workers.faces import Box
 from recap_spark.workers.fetcher import FETCHED
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.partition import Row, ahead
-from recap_spark.workers.pictures import Picture, PictureError, examine
+from recap_spark.workers.picture_rules import PictureRules
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.preparing import Prepared
 from recap_spark.workers.shard_files import (
     Described,
     Held,
@@ -41,7 +45,7 @@ DESCRIBED = pa.schema(
     ]
 )
 _DESCRIBED_AT_ONCE = 4096
-_READ_AHEAD = 4  # pictures drawn from a shard while one is decoded
+_READ_AHEAD = 4  # pictures drawn from a shard while others are decoded
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,15 @@ class _Want:
     uid: str
     expected: str | None  # sha256, as the metadata has it
     recorded: str | None  # sha256, as the shard has it
+    faces: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class _Meant:
+    """A picture, and the samples that it is for. They agree on its faces."""
+
+    held: Held
+    wants: list[_Want]
 
 
 def describe_shards(batches: Iterable[pa.RecordBatch], *, source: str) -> Iterator[pa.RecordBatch]:
@@ -68,18 +81,24 @@ def describe_shards(batches: Iterable[pa.RecordBatch], *, source: str) -> Iterat
 
 
 def read_shards(
-    batches: Iterable[pa.RecordBatch], *, source: str, limits: FetchLimits
+    batches: Iterable[pa.RecordBatch], *, source: str, limits: FetchLimits, rules: PictureRules
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of FETCHED for files of (file, wanted), where `wanted` lists (key, uid, expected, recorded).
+    """Rows of FETCHED for files of (file, wanted), where `wanted` lists (key, uid, expected, recorded,
+    face_bboxes). Pictures are prepared as fetched ones are.
 
     A picture that is not in its shard, or is another one than was described, has no row.
     """
     # Row by row: what is wanted of one shard is some megabytes as Python objects, of a batch a gigabyte.
     shards = (batch.slice(at, 1).to_pylist()[0] for batch in batches for at in range(batch.num_rows))
-    rows = (row for shard in shards for row in _read(source, shard["file"], shard["wanted"], limits))
+    parcels = (
+        Parcel(meant, meant.held.body, meant.wants[0].faces)
+        for shard in shards
+        for meant in _meant(source, shard["file"], shard["wanted"], limits)
+    )
+    outcomes = prepare_all(parcels, rules=rules, largest_pixels=limits.largest_pixels)
     held: list[Row] = []
     held_bytes = 0
-    for row in rows:
+    for row in (row for outcome in outcomes for row in _images(outcome, limits)):
         held.append(row)
         held_bytes += len(row["bytes"] or b"")
         if held_bytes >= limits.batch_bytes or len(held) >= limits.batch_rows:
@@ -136,16 +155,20 @@ def _fault(file: str, reason: RejectReason, detail: str) -> Row:
     return {"file": file, "state": reason.value, "detail": _storable(detail)}
 
 
-def _read(source: str, file: str, wanted: Iterable[Row], limits: FetchLimits) -> Iterator[Row]:
+def _meant(source: str, file: str, wanted: Iterable[Row], limits: FetchLimits) -> Iterator[_Meant]:
+    """The pictures of a shard that are wanted, once for all samples that see the same faces on them."""
     wants: dict[str, list[_Want]] = defaultdict(list)
     for one in wanted:
-        wants[one["key"]].append(_Want(one["uid"], one["expected"], one["recorded"]))
+        faces = tuple(map(tuple, one["face_bboxes"] or ()))
+        wants[one["key"]].append(_Want(one["uid"], one["expected"], one["recorded"], faces))
     pictures = pictures_of(source, file, wants=wants.__contains__, largest_bytes=limits.largest_bytes)
     try:
         for held in ahead(pictures, size=_READ_AHEAD):
-            meant = [want for want in wants.pop(held.described.key, ()) if _agrees(held.described, want)]
-            if meant:
-                yield from _images(held, meant, limits)
+            by_faces: dict[tuple[Box, ...], list[_Want]] = defaultdict(list)
+            for want in wants.pop(held.described.key, ()):
+                if _agrees(held.described, want):
+                    by_faces[want.faces].append(want)
+            yield from (_Meant(held, some) for some in by_faces.values())
             if not wants:
                 return
     except ShardFault:
@@ -159,36 +182,36 @@ def _agrees(described: Described, want: _Want) -> bool:
     return described.sha256 is None or described.sha256 == want.recorded
 
 
-def _images(held: Held, wants: Iterable[_Want], limits: FetchLimits) -> Iterator[Row]:
+def _images(outcome: Outcome[_Meant], limits: FetchLimits) -> Iterator[Row]:
     """A row for every sample that the picture is for, by the rule of fetched ones."""
-    picture, status, detail = _examined(held, limits)
+    held = outcome.owner.held
+    prepared, status, detail = _ended(outcome)
     actual = hashlib.sha256(held.body).hexdigest() if held.body is not None else None
-    for want in wants:
+    for want in outcome.owner.wants:
         matches = _matches(want, actual)
-        refused = picture is not None and matches is False and limits.hash_mismatch == "refuse"
-        kept = None if refused else picture
+        refused = prepared is not None and matches is False and limits.hash_mismatch == "refuse"
+        kept = None if refused else prepared
         yield {
             "uid": want.uid,
             "status": (FetchStatus.HASH_MISMATCH if refused else status).value,
             "detail": detail,
-            "bytes": held.body if kept else None,
+            "bytes": kept.encoded or held.body if kept else None,
             "sha256": want.recorded or actual,
             "sha256_matches": matches,
-            "width": kept.width if kept else None,
-            "height": kept.height if kept else None,
-            "format": kept.format if kept else None,
+            "width": kept.picture.width if kept else None,
+            "height": kept.picture.height if kept else None,
+            "format": kept.picture.format if kept else None,
             "attempts": 0,
             "fetched_at": datetime.now(UTC),
         }
 
 
-def _examined(held: Held, limits: FetchLimits) -> tuple[Picture | None, FetchStatus, str | None]:
-    if held.body is None:
-        return None, FetchStatus.TOO_LARGE, f"{held.size} bytes"
-    try:
-        return examine(held.body, largest_pixels=limits.largest_pixels), FetchStatus.OK, None
-    except PictureError as error:
-        return None, error.status, _storable(error.detail)
+def _ended(outcome: Outcome[_Meant]) -> tuple[Prepared | None, FetchStatus, str | None]:
+    if outcome.answer is None:
+        return None, FetchStatus.TOO_LARGE, f"{outcome.owner.held.size} bytes"
+    if isinstance(outcome.answer, PictureError):
+        return None, outcome.answer.status, _storable(outcome.answer.detail)
+    return outcome.answer, FetchStatus.OK, None
 
 
 def _matches(want: _Want, actual: str | None) -> bool | None:

@@ -50,8 +50,10 @@ def write_tar(path: Path, *samples: tuple[str, bytes, dict]) -> Path:
     return path
 
 
-def add_samples(lake: Lake, version: int, *names: str, **hashes: str | None) -> None:
-    """Samples whose promised hash is that of their name, but for those given."""
+def add_samples(
+    lake: Lake, version: int, *names: str, faces: frozenset[str] = frozenset(), **hashes: str | None
+) -> None:
+    """Samples whose promised hash is that of their name, but for those given; one face fills a picture."""
     lake.create(SAMPLES)
     rows = [
         (uid(name), hashes.get(name, sha(name)), at, "m.parquet", f"https://host.test/{name}")
@@ -64,7 +66,8 @@ def add_samples(lake: Lake, version: int, *names: str, **hashes: str | None) -> 
     ).selectExpr(
         "*",
         *(f"CAST(NULL AS {kind}) AS {name}" for name, kind in (filled | scores).items()),
-        "CAST(NULL AS array<array<double>>) AS face_bboxes",
+        f"IF(url IN ({', '.join(repr(f'https://host.test/{name}') for name in ('', *faces))}), "
+        "array(array(0d, 0d, 1d, 1d)), NULL) AS face_bboxes",
     )
     lake.append(SAMPLES, frame, transaction=Transaction("test", version))
 
@@ -221,16 +224,29 @@ def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, set
 
 
 def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path):
-    add_samples(lake, 1, "a", "b")
+    add_samples(lake, 1, "a", "b", "c", "copy 1", "copy 2", faces=frozenset({"c"}))
     write_tar(
         tmp_path / "s" / "0.tar",
         ("0", picture("wrong"), {"uid": uid("a"), "sha256": sha("wrong")}),
         ("1", picture("b") + b"\x00" * 9000, {"uid": uid("b"), "sha256": sha("b")}),
+        ("2", picture("c"), {"uid": uid("c"), "sha256": sha("c")}),
+        ("3", picture("copy"), {"uid": uid("copy 1"), "sha256": sha("copy")}),
+        ("4", picture("copy"), {"uid": uid("copy 2"), "sha256": sha("copy")}),
     )
     limits = replace(settings.fetch.limits, hash_mismatch="keep", largest_bytes=5000)
-    fetch = settings.fetch.model_copy(update={"limits": limits})
+    rules = replace(settings.fetch.picture, faces="blur", encode_format="png", encode_quality=1)
+    changed = {
+        "limits": limits,
+        "picture": rules,
+        "placeholders": settings.fetch.placeholders.model_copy(update={"urls": 1, "hosts": 0}),
+    }
+    fetch = settings.fetch.model_copy(update=changed)
     run(lake, settings.model_copy(update={"fetch": fetch}), tmp_path / "s")
-    assert statuses(lake) == {uid("a"): ("ok", False), uid("b"): ("too_large", True)}
+    copies = dict.fromkeys((uid("copy 1"), uid("copy 2")), ("placeholder", False))
+    right = {uid("a"): ("ok", False), uid("b"): ("too_large", True), uid("c"): ("ok", True)}
+    assert statuses(lake) == right | copies
+    formats = {row["uid"]: row["format"] for row in lake.read(IMAGES).where("status = 'ok'").collect()}
+    assert formats == {uid("a"): "jpeg", uid("c"): "png"}  # only a blurred one is encoded anew
 
 
 def test_no_source_is_nothing_to_import(lake, settings):

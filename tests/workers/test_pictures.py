@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from recap_spark.statuses import FetchStatus
-from recap_spark.workers.pictures import Picture, PictureError, decode_rgb, examine
+from recap_spark.workers.pictures import Picture, PictureError, decode_rgb, described, opened, prove
 
 PLENTY = 10_000_000
 
@@ -19,6 +19,13 @@ def encoded(image, format, **options):
     buffer = io.BytesIO()
     image.save(buffer, format=format, **options)
     return buffer.getvalue()
+
+
+def examine(body, *, largest_pixels):
+    with opened(body, largest_pixels=largest_pixels) as image:
+        picture = described(image)
+        prove(image)
+        return picture
 
 
 def rgb(body):

@@ -227,6 +227,15 @@ def test_each_format_is_written_as_the_second_decoder_reads_it(prepared, format,
     assert likeness_db(seen(found.encoded), seen(body)) > 30
 
 
+@pytest.mark.parametrize(("format", "longest"), [("webp", 16_383), ("jpg", 65_500)])
+def test_a_side_beyond_what_its_format_can_hold_is_undecodable(prepared, refused, format, longest):
+    rule = {"reencode": "always", "encode_format": format, "encode_quality": 50}
+    assert prepared(encoded(Image.new("RGB", (longest, 1)), "PNG"), **rule).picture.width == longest
+    status, detail = refused(encoded(Image.new("RGB", (1, longest + 1)), "PNG"), **rule)
+    assert status == FetchStatus.UNDECODABLE
+    assert detail.startswith(f"cannot be written as {'jpeg' if format == 'jpg' else format}: ")
+
+
 def test_quality_costs_bytes(prepared):
     for format in ("jpg", "webp"):
         body = encoded(scene(60, 40), "PNG")

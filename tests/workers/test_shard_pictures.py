@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from PIL import Image, ImageStat
 
 from recap_spark.errors import InputError
 from recap_spark.settings import load
@@ -68,18 +68,23 @@ def described(folder: Path) -> list[dict]:
 WANTED = pa.schema(
     {
         "file": pa.string(),
-        "wanted": pa.list_(pa.struct({name: pa.string() for name in ("key", "uid", "expected", "recorded")})),
+        "wanted": pa.list_(
+            pa.struct(
+                {name: pa.string() for name in ("key", "uid", "expected", "recorded")}
+                | {"face_bboxes": pa.list_(pa.list_(pa.float64()))}
+            )
+        ),
     }
 )
 
 
-def read(folder: Path, file: str, *wanted: dict, **changed) -> dict[str, dict]:
-    limits = replace(load(CONF).fetch.limits, **changed)
-    full = [{"expected": None, "recorded": None} | one for one in wanted]
+def read(folder: Path, file: str, *wanted: dict, rules: dict | None = None, **changed) -> dict[str, dict]:
+    fetch = load(CONF).fetch
+    limits, picture = replace(fetch.limits, **changed), replace(fetch.picture, **(rules or {}))
+    full = [{"expected": None, "recorded": None, "face_bboxes": None} | one for one in wanted]
     batch = pa.RecordBatch.from_pylist([{"file": file, "wanted": full}], schema=WANTED)
-    rows = [
-        row for some in read_shards([batch], source=str(folder), limits=limits) for row in some.to_pylist()
-    ]
+    read = read_shards([batch], source=str(folder), limits=limits, rules=picture)
+    rows = [row for some in read for row in some.to_pylist()]
     assert len({row["uid"] for row in rows}) == len(rows)
     return {row["uid"]: row for row in rows}
 
@@ -192,6 +197,42 @@ def test_every_picture_is_examined_and_ends_in_one_status(tmp_path):
     row = rows[UIDS[0]]
     assert (row["bytes"], row["sha256"], row["width"], row["height"]) == (good, sha(good), 9, 6)
     assert (row["attempts"], row["sha256_matches"]) == (0, None)
+
+
+def test_pictures_are_refused_resized_and_blurred_by_the_rules_of_fetch(tmp_path):
+    noise = io.BytesIO()
+    Image.effect_noise((64, 48), 80).convert("RGB").save(noise, "PNG")
+    write_tar(tmp_path / "0.tar", ("noise", noise.getvalue(), None), ("small", picture(), None))
+    wanted = [
+        {"key": "noise", "uid": UIDS[0]},
+        {"key": "noise", "uid": UIDS[1], "face_bboxes": [[0.0, 0.0, 1.0, 1.0]]},
+        {"key": "noise", "uid": UIDS[2], "face_bboxes": []},
+        {"key": "small", "uid": UIDS[3]},
+    ]
+    rules = {"min_image_size": 20, "resize_mode": "keep_ratio", "image_size": 24, "encode_quality": 95}
+    rows = read(tmp_path, "0.tar", *wanted, rules=rules)
+    assert [rows[uid]["status"] for uid in UIDS[:4]] == ["ok", "ok", "ok", "too_small"]
+    sharp, blurred, other = (rows[uid] for uid in UIDS[:3])
+    assert (sharp["width"], sharp["height"], sharp["format"]) == (32, 24, "jpeg")
+    assert sharp["bytes"] == other["bytes"]
+    assert contrast(blurred["bytes"]) < contrast(sharp["bytes"]) / 3
+    assert {row["sha256"] for row in (sharp, blurred)} == {sha(noise.getvalue())}  # of what the shard held
+
+
+def contrast(body: bytes) -> float:
+    with Image.open(io.BytesIO(body)) as image:
+        return ImageStat.Stat(image.convert("L")).stddev[0]
+
+
+def test_a_picture_that_kills_its_decoder_costs_its_own_status_only(tmp_path):
+    slow = io.BytesIO()
+    Image.new("L", (6000, 6000)).save(slow, "PNG", compress_level=1)
+    write_tar(
+        tmp_path / "0.tar", ("a", picture(1), None), ("b", slow.getvalue(), None), ("c", picture(2), None)
+    )
+    wanted = [{"key": key, "uid": uid} for key, uid in zip("abc", UIDS, strict=False)]
+    rows = read(tmp_path, "0.tar", *wanted, rules={"decode_s": 0.02})
+    assert [rows[uid]["status"] for uid in UIDS[:3]] == ["ok", "decoder_crash", "ok"]
 
 
 @pytest.mark.parametrize(
