@@ -11,7 +11,7 @@ demo: .venv/installed.lock
 	.venv/bin/recap-spark demo
 
 test: .venv/installed.lock
-	$(PYTHON_HERE) -m pytest
+	$(PYTHON_HERE) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed.lock
 	.venv/bin/ruff check .

@@ -20,8 +20,24 @@ from recap_spark.tables import IMAGES, SAMPLES, Table
 ROOT = Path(__file__).parents[1]
 CONF = tuple(ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml"))
 
+_LONGEST = (
+    "test_killed.py",
+    "test_path.py",
+    "test_gpu_cluster.py",
+    "test_ingest.py",
+    "test_retry.py",
+    "test_launch.py",
+)
+
 # Nothing in a test may ask the network for weights or telemetry.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first: several processes share out the files, and none shall begin with one at the end."""
+    items.sort(
+        key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST)
+    )
 
 
 @pytest.fixture(scope="session")

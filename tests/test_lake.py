@@ -114,7 +114,8 @@ def test_a_lake_in_a_catalog_is_there_for_the_next_session(spark, tmp_path):
     lake, later = Lake(spark, settings), Lake(spark.newSession(), settings)
     assert not lake.holds(CAPTIONERS)
     lake.create(CAPTIONERS)
-    row = ("tiny-1", "f" * 64, "tiny", None, None, "Describe.", None, None, "float32")
+    held = {"captioner": "tiny-1", "fingerprint": "f" * 64, "model": "tiny", "prompt": "Describe."}
+    row = tuple(held.get(name) for name in CAPTIONERS.schema.names)
     frame = spark.createDataFrame([row], CAPTIONERS.schema)
     lake.upsert(CAPTIONERS, frame)
     assert lake.append(CAPTIONERS, frame, transaction=Transaction("t", 1)) == 1

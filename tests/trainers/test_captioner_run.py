@@ -201,7 +201,7 @@ def test_two_processes_learn_in_bfloat16_and_save_what_one_can_load(run, school,
 
 @pytest.mark.cluster
 def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_killed(run, tmp_path):
-    run = changed(run, micro_batch_size=1, checkpoint_every=1, epochs=25, peak_rate=1e-3)
+    run = changed(run, micro_batch_size=1, checkpoint_every=1, epochs=8, peak_rate=1e-3)
     alone = train_captioner(changed(run, folder=str(tmp_path / "alone")))
     started = start_torchrun(run, tmp_path, processes=2)
     while not any(Path(run.folder).glob("step-????????")) and started.poll() is None:
@@ -214,5 +214,5 @@ def test_two_processes_give_the_losses_of_one_and_one_goes_on_where_two_were_kil
     assert done, said[-3000:]
     assert len(list(done[-1].glob("part-*-of-00002.safetensors"))) == 2
     rest = train_captioner(run)
-    assert 0 < len(rest) < len(alone) == 100
+    assert 0 < len(rest) < len(alone) == 32
     assert tracked_losses(run) == pytest.approx(alone, rel=1e-3)
