@@ -1,6 +1,6 @@
 # make demo: the main job on local Spark.  make test: the tests.  Both set everything up first where it is missing.
 .DELETE_ON_ERROR:
-.PHONY: demo test lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-captioner bench-fetch bench-checkpoint-memory
+.PHONY: demo test lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-captioner bench-fetch bench-checkpoint-memory bench-engine-idle
 
 PYTHON_HERE := .venv/bin/python
 
@@ -39,6 +39,9 @@ bench-captioner: .venv/installed.lock
 # Wants img2dataset in a virtual environment of its own: IMG2DATASET_PYTHON=…/bin/python make bench-fetch
 bench-fetch: .venv/installed.lock
 	$(PYTHON_HERE) benchmarks/fetch.py
+
+bench-engine-idle: .venv/installed.lock
+	$(PYTHON_HERE) benchmarks/engine_idle.py
 
 bench-checkpoint-memory: .venv/installed.lock
 	$(PYTHON_HERE) benchmarks/checkpoint_memory.py

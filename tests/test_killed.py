@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyspark
 import pytest
 import yaml
 from deltalake import DeltaTable, QueryBuilder
@@ -24,22 +25,27 @@ pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).parents[1]
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
-ROWS, UNITS, IN_FLIGHT = 160, 4, 1
+ROWS, UNITS, IN_FLIGHT = 200, 6, 1
 PATIENCE_S = 240
 
 
 @dataclass(frozen=True)
 class Job:
-    """`recap-spark all` over one lake, started as often as it is killed."""
+    """`recap-spark all` over one lake, started as often as it is killed: in one process, or with executors of
+    its own.
+    """
 
     root: Path
     conf: list[Path]
 
-    def start(self) -> subprocess.Popen[bytes]:
-        options = [option for path in self.conf for option in ("--conf", str(path))]
+    def start(self, *, executors: bool) -> subprocess.Popen[bytes]:
+        conf = [*self.conf, *([_executors(self.root)] if executors else [])]
+        options = [option for path in conf for option in ("--conf", str(path))]
         command = [sys.executable, "-m", "recap_spark.cli", "all", *options]
+        environment = os.environ | {"SPARK_HOME": str(Path(pyspark.__file__).parent)}
+        environment |= {"SPARK_SCALA_VERSION": "2.13", "SPARK_WORKER_DIR": str(self.root / "executors")}
         with (self.root / "job.log").open("ab") as log:
-            return subprocess.Popen(command, cwd=self.root, stdout=log, stderr=log)
+            return subprocess.Popen(command, cwd=self.root, stdout=log, stderr=log, env=environment)
 
     def commits(self, table: str) -> int:
         """Commits that added rows: neither the one that made the table nor claims."""
@@ -68,29 +74,31 @@ class Survivor:
 
 @pytest.fixture(scope="module")
 def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
-    """A job whose driver and then a Python worker were killed in fetch, and again in caption."""
+    """A job whose driver, a Python worker and an executor were killed in fetch, and again in caption."""
     root = tmp_path_factory.mktemp("killed")
     with serve(root / "web") as server:
         write_dataset(root / "web", rows=ROWS, seed=5, base_url=server.base_url)
         job = Job(root, [*CONF, _overrides(root)])
 
-        first = job.start()
+        first = job.start(executors=False)
         job.wait_for(first, lambda: job.commits("images") >= 1)
         _kill(first.pid)
         assert first.wait() == -signal.SIGKILL
 
-        second = job.start()
-        before = job.commits("images")
-        job.wait_for(second, lambda: job.commits("images") > before)
-        _kill(_python_workers(second.pid)[0])
+        second = job.start(executors=True)
+        for victims in (_python_workers, _executor_processes):
+            before = job.commits("images")
+            job.wait_for(second, lambda before=before: job.commits("images") > before)
+            _kill(victims(second.pid)[0])
         job.wait_for(second, lambda: job.commits("captions") >= 1)
         _kill(second.pid)
         assert second.wait() == -signal.SIGKILL
 
-        third = job.start()
-        before = job.commits("captions")
-        job.wait_for(third, lambda: job.commits("captions") > before)
-        _kill(_python_workers(third.pid)[0])
+        third = job.start(executors=True)
+        for victims in (_python_workers, _executor_processes):
+            before = job.commits("captions")
+            job.wait_for(third, lambda before=before: job.commits("captions") > before)
+            _kill(victims(third.pid)[0])
         assert third.wait(timeout=PATIENCE_S) == 0, (root / "job.log").read_text()[-4000:]
         yield Survivor(job, server)
 
@@ -111,16 +119,14 @@ def test_only_the_units_in_flight_were_fetched_again(survivor):
     again = [
         path for path, times in survivor.server.asked().items() if path.startswith("/images/") and times > 1
     ]
-    # One driver and one worker were killed: at most `in_flight` units each, of some ROWS / UNITS rows.
-    assert len(again) <= 2 * IN_FLIGHT * (ROWS / UNITS) * 1.5
+    # Three kills: at most `in_flight` units each, of some ROWS / UNITS rows.
+    assert len(again) <= 3 * IN_FLIGHT * (ROWS / UNITS) * 1.5
 
 
 def test_another_process_reads_the_views_with_plain_spark_sql(survivor):
     query = (
         "SELECT * FROM mixed_captions(0.8, 7, 3) LIMIT 5; SELECT key, re_caption FROM recap_datacomp LIMIT 5"
     )
-    import pyspark
-
     command = [str(Path(pyspark.__file__).parent / "bin" / "spark-sql"), "--database", "recap", "-e", query]
     environment = os.environ | {"SPARK_CONF_DIR": str(survivor.job.root / "spark-conf")}
     done = subprocess.run(
@@ -148,6 +154,20 @@ def _overrides(root: Path) -> Path:
     path = root / "overrides.yml"
     path.write_text(yaml.safe_dump(values))
     return path
+
+
+def _executors(root: Path) -> Path:
+    """Two of them, each a process of its own with one core."""
+    path = root / "executors.yml"
+    conf = {"spark.executor.memory": "1g", "spark.executor.cores": "1", "spark.task.maxFailures": "4"}
+    path.write_text(yaml.safe_dump({"session": {"master": "local-cluster[2,1,1024]", "conf": conf}}))
+    return path
+
+
+def _executor_processes(driver: int) -> list[int]:
+    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    backends = [pid for pid in parents if b"CoarseGrainedExecutorBackend" in _command(pid)]
+    return [pid for pid in backends if driver in _ancestors(pid, parents)]
 
 
 def _kill(pid: int) -> None:
