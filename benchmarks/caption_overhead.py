@@ -1,6 +1,6 @@
 """The caption stage in Spark, against the same engine in a bare Python loop of as many processes
 
-python benchmarks/caption_overhead.py [--images 4000] [--repeats 3]
+python benchmarks/caption_overhead.py [--images 12000] [--repeats 3]
 
 Neither side is timed while it starts. A caption run over a few other images comes before Spark's, so that its
 Python workers hold the model; the bare processes load theirs and caption one batch before the first turn.
@@ -50,7 +50,7 @@ _AGAIN, _DONE, _OVER = "again", "done", "over"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--images", type=int, default=4_000)
+    parser.add_argument("--images", type=int, default=12_000)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     print_machine()
