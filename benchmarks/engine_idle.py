@@ -5,8 +5,8 @@ python benchmarks/engine_idle.py [--images 3000] [--per-second 96.6] [--repeats 
 The task is the caption stage's own (`stream_partition`: one thread reads, `caption.decode_threads` decode,
 pad and resize to 336 px, one computes), but for the engine, which sleeps for as long as a GPU would take over
 `prefill_batch` pictures at the given speed: by default an H200's limit (recap_spark.models.cost), the
-fastest card that the planner knows. The pictures are JPEGs of 512 px with the detail of photographs. What the engine
-waits after its first batch, over all its time from then on, is the idle share; the rest is busy.
+fastest card that the planner knows. The pictures are JPEGs of 512 px with the detail of photographs. What
+the engine waits after its first batch, over all its time from then on, is the idle share; the rest is busy.
 """
 
 from __future__ import annotations
