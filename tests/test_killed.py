@@ -26,7 +26,7 @@ pytestmark = pytest.mark.spark
 ROOT = Path(__file__).parents[1]
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
 ROWS, UNITS, IN_FLIGHT = 200, 6, 1
-PATIENCE_S = 240
+PATIENCE_S = 600  # other tests may have the cores
 
 
 @dataclass(frozen=True)
