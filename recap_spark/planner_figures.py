@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, PositiveInt
 
-from recap_spark.errors import SettingsError
+from recap_spark.settings import read
 
 Label = Literal["published", "computed", "measured", "assumed"]
 
@@ -120,10 +119,4 @@ class Figures(_Figures):
 
 def read_figures(path: Path) -> Figures:
     """Raises SettingsError naming the file and every key that is wrong."""
-    try:
-        return Figures.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path}: want the planner's figures, found no file") from error
-    except ValidationError as error:
-        wrong = "\n".join(f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(wrong) from error
+    return read(Figures, path, named_files={})

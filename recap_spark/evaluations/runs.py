@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt
 
-from recap_spark.errors import SettingsError
 from recap_spark.evaluations import mmmu, mmvet
 from recap_spark.evaluations.answers import Question, answers
 from recap_spark.miniature.quality import measure_captions
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.settings import Settings
+from recap_spark.settings import Settings, read
 from recap_spark.tracking import public_params, tracking_uri
 from recap_spark.workers.base_url import plain_base_url
 from recap_spark.workers.chat import ChatClient, ChatSpec
@@ -80,13 +78,7 @@ class Measure:
 
 def read_settings(path: Path) -> EvaluationSettings:
     """Raises SettingsError naming the file and every key that is wrong."""
-    try:
-        return EvaluationSettings.model_validate(yaml.safe_load(path.read_text()))
-    except FileNotFoundError as error:
-        raise SettingsError(f"{path}: want the evaluations' settings, found no file") from error
-    except ValidationError as error:
-        wrong = "\n".join(f"{path}: {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise SettingsError(wrong) from error
+    return read(EvaluationSettings, path, named_files={})
 
 
 def evaluate_mmmu(
