@@ -32,10 +32,17 @@ def retract(lake: Lake, rejects: DataFrame, *, files: Iterable[str]) -> None:
     is_of_them = F.col("source_file").isin(*names) & ~F.col("reason").isin(*map(str, _STANDING))
     if not names or (said := lake.read(REJECTS).where(is_of_them)).isEmpty():
         return
+    take_back(lake, said, still=rejects)
+
+
+def take_back(lake: Lake, said: DataFrame, *, still: DataFrame) -> None:
+    """Remove those of the rows said in rejects that have no partner by place among those still said.
+
+    What was said of a whole file has no row, and so no partner: the file can be read now.
+    """
     place = ["source_file", "source_row"]
-    # A file's own complaint has no row, and so no partner: the file can be read now.
-    gone = said.select(*place, "reason").join(rejects.select(*place), on=place, how="left_anti")
-    gone = gone.localCheckpoint()
+    gone = said.select(*place, "reason").join(still.select(*place), on=place, how="left_anti")
+    gone = gone.localCheckpoint()  # cut off from the table that it is to be deleted from
     of_files = F.col("source_row").isNull()
     if not gone.where(of_files).isEmpty():
         lake.delete(REJECTS, gone.where(of_files).select("source_file", "reason"))

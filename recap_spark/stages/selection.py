@@ -24,6 +24,7 @@ from recap_spark.settings import IngestSettings
 from recap_spark.stages.checks import is_md5_like, reject_reason
 from recap_spark.stages.fractions import Cut, find_cut
 from recap_spark.stages.metadata import DATACOMP, read_rows, survey_files
+from recap_spark.stages.rejects import take_back
 from recap_spark.statuses import FILTERED, RejectReason
 from recap_spark.tables import REJECTS
 from recap_spark.workers.language import are_english, load_model
@@ -192,18 +193,12 @@ def _is_english(model: str) -> Callable[[Column], Column]:
 
 def _retract(lake: Lake, decided: DataFrame) -> None:
     """Take out of rejects what other filters left out of these files before and these do not."""
-    before = lake.read(REJECTS).where(_is_filtered("reason")).select("source_file", "source_row")
+    before = lake.read(REJECTS).where(_is_filtered("reason"))
     if before.isEmpty():
         return
     files = decided.select("source_file").distinct()
-    places = decided.where(_is_filtered("left_out")).select("source_file", "source_row")
-    stale = before.join(files, on="source_file", how="left_semi").join(
-        places, on=["source_file", "source_row"], how="left_anti"
-    )
-    # Cut off from the table that it is to be deleted from.
-    gone = stale.localCheckpoint()
-    if not gone.isEmpty():
-        lake.delete(REJECTS, gone)
+    said = before.join(files, on="source_file", how="left_semi")
+    take_back(lake, said, still=decided.where(_is_filtered("left_out")))
 
 
 def _refuse(lake: Lake, decided: DataFrame) -> None:
