@@ -165,7 +165,7 @@ def _executors(root: Path) -> Path:
 
 
 def _executor_processes(driver: int) -> list[int]:
-    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    parents = _parents()
     backends = [pid for pid in parents if b"CoarseGrainedExecutorBackend" in _command(pid)]
     return [pid for pid in backends if driver in _ancestors(pid, parents)]
 
@@ -176,9 +176,13 @@ def _kill(pid: int) -> None:
 
 def _python_workers(driver: int) -> list[int]:
     """The processes that run tasks: what pyspark's daemon, a descendant of the driver, has forked."""
-    parents = {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    parents = _parents()
     daemons = {pid for pid in parents if b"pyspark.daemon" in _command(pid)}
     return [pid for pid in daemons if parents[pid] in daemons and driver in _ancestors(pid, parents)]
+
+
+def _parents() -> dict[int, int]:
+    return {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
 
 
 def _parent(process: Path) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,25 +18,18 @@ from recap_spark.models.engine import EngineLimits, SlotEngine
 from recap_spark.models.generation import Generated, generate_greedily
 from recap_spark.models.occupancy import Picture
 from recap_spark.models.pixels import normalise, to_pixels
-from recap_spark.workers.captioner import Captioner, CaptionerSpec, load_captioner
+from recap_spark.settings import load
+from recap_spark.stages.caption import in_process_spec
+from recap_spark.workers.captioner import Captioner, load_captioner
 
-SPEC = CaptionerSpec(
-    name="miniature",
-    model="miniature:captioner",
-    revision=None,
-    parts=None,
-    template=None,
-    prompt="Please generate a detailed caption of this image. Please be as descriptive as possible.",
-    max_new_tokens=128,
-    dtype="float32",
+CONF = Path(__file__).parents[2] / "conf"
+SPEC = replace(
+    in_process_spec(load(CONF / "base.yml", CONF / "laptop.yml").caption),
     engine="generate",
-    float8_linears=False,
     batch_size=24,
     slots=8,
     prefill_batch=3,
-    engine_memory_bytes=None,
     decode_threads=1,
-    engine_threads=1,
     largest_pixels=1_000_000,
 )
 SCENES = 24

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,8 +67,13 @@ def processor(words):
     return captioner_processor(words)
 
 
-def tiny_captioner(words) -> LlavaForConditionalGeneration:
-    """Some ten thousand weights, the same each time."""
+@pytest.fixture(scope="session")
+def tiny_captioner() -> Callable[[Tokenizer], LlavaForConditionalGeneration]:
+    """Makes a captioner of some ten thousand weights for its words, the same each time."""
+    return _tiny_captioner
+
+
+def _tiny_captioner(words: Tokenizer) -> LlavaForConditionalGeneration:
     torch.manual_seed(0)
     vision = CLIPVisionConfig(
         hidden_size=16,
@@ -99,7 +105,7 @@ def tiny_captioner(words) -> LlavaForConditionalGeneration:
 
 
 @pytest.fixture(scope="session")
-def school(tmp_path_factory, words, processor, conversations) -> Path:
+def school(tmp_path_factory, tiny_captioner, words, processor, conversations) -> Path:
     """A folder with a tiny captioner, pictures, and conversations about them."""
     folder: Path = tmp_path_factory.mktemp("school")
     tiny_captioner(words).save_pretrained(folder / "start")

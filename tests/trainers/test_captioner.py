@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from recap_spark.errors import InputError
-from recap_spark.miniature.models import IMAGE, PAD, SIDE, TURN_END, captioner_processor, train_words
+from recap_spark.miniature.models import SIDE, TURN_END, captioner_processor, train_words
 from recap_spark.trainers.captioner import (
     PROMPT,
     Prompt,
@@ -54,33 +53,8 @@ def processor(words):
 
 
 @pytest.fixture
-def model(words):
-    torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIDE,
-        patch_size=8,
-    )
-    text = LlamaConfig(
-        vocab_size=words.get_vocab_size(),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
-        pad_token_id=words.token_to_id(PAD),
-    )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=words.token_to_id(IMAGE),
-        image_seq_length=64,
-    )
-    return LlavaForConditionalGeneration(config)
+def model(tiny_captioner, words):
+    return tiny_captioner(words)
 
 
 def changed(model, *, before):

@@ -13,6 +13,8 @@ from recap_spark.errors import WeightsError
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.origins import resolve
+from recap_spark.settings import load
+from recap_spark.stages.caption import in_process_spec
 from recap_spark.workers.captioner import (
     CaptionerSpec,
     describe_captioner,
@@ -22,23 +24,14 @@ from recap_spark.workers.captioner import (
 from recap_spark.workers.captions import answer_captions
 from recap_spark.workers.partition import run_partition
 
-SPEC = CaptionerSpec(
-    name="miniature",
-    model="miniature:captioner",
-    revision=None,
-    parts=None,
-    template=None,
-    prompt="Please generate a detailed caption of this image. Please be as descriptive as possible.",
-    max_new_tokens=128,
-    dtype="float32",
+CONF = Path(__file__).parents[2] / "conf"
+SPEC = replace(
+    in_process_spec(load(CONF / "base.yml", CONF / "laptop.yml").caption),
     engine="generate",
-    float8_linears=False,
     batch_size=16,
     slots=8,
     prefill_batch=2,
-    engine_memory_bytes=None,
     decode_threads=2,
-    engine_threads=1,
     largest_pixels=1_000_000,
 )
 

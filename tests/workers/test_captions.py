@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -13,28 +14,22 @@ from torch import Tensor, nn
 from recap_spark.errors import PlatformError
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
+from recap_spark.settings import load
+from recap_spark.stages.caption import in_process_spec
 from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, load_captioner, prepare_image
 from recap_spark.workers.captions import CAPTIONED, engine_uid, poison_row, stream_captions
 from recap_spark.workers.journal import Journal, Survivor
 from recap_spark.workers.partition import Row, stream_partition
 
-SPEC = CaptionerSpec(
-    name="miniature",
-    model="miniature:captioner",
-    revision=None,
-    parts=None,
-    template=None,
-    prompt="Please generate a detailed caption of this image. Please be as descriptive as possible.",
+CONF = Path(__file__).parents[2] / "conf"
+SPEC = replace(
+    in_process_spec(load(CONF / "base.yml", CONF / "laptop.yml").caption),
     max_new_tokens=40,
-    dtype="float32",
     engine="slots",
-    float8_linears=False,
     batch_size=5,
     slots=4,
     prefill_batch=2,
-    engine_memory_bytes=None,
     decode_threads=2,
-    engine_threads=1,
     largest_pixels=1_000_000,
 )
 
