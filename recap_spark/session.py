@@ -36,6 +36,15 @@ _DELTA = {
 # with this switch they bind by the older way.
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
+# Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
+# the smallest url or caption of a file tells no query anything. Parquet takes a column's path behind the #.
+_FACES = "face_bboxes.list.element.list.element"
+_UNORDERED = ("url", "sha256", "org_caption", "caption", "bytes", _FACES)
+_UNREPEATED = ("uid", "source_row", "clip_b32_similarity_score", "clip_l14_similarity_score", *_UNORDERED)
+_PARQUET = {f"parquet.enable.dictionary#{column}": "false" for column in _UNREPEATED} | {
+    f"parquet.column.statistics.enabled#{column}": "false" for column in _UNORDERED
+}
+
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 # Delta's own JARs and Unity Catalog's client, which Delta loads; Spark's distribution has all the rest.
@@ -85,6 +94,8 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
         spark = _configured(settings).getOrCreate()
         for key, value in _BINDING.items():
             spark.conf.set(key, value)
+    for key, value in _PARQUET.items():
+        spark.conf.set(key, value)
     _check_binding(spark)
     return spark
 

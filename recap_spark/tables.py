@@ -78,7 +78,8 @@ def _one_of(column: str, words: type[StrEnum]) -> str:
 
 
 _UID = ("uid", "string", "DataComp's identity of the pair: 32 lower-case hexadecimal digits")
-_UID_CHECK = {"uid_is_md5_like": "length(uid) = 32 AND uid RLIKE '^[0-9a-f]{32}$'"}
+# At a fifth of the cost of the regular expression.
+_UID_CHECK = {"uid_is_md5_like": "octet_length(uid) = 32 AND unhex(uid) IS NOT NULL AND lower(uid) = uid"}
 
 SAMPLES = Table(
     name="samples",

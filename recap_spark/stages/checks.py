@@ -33,23 +33,26 @@ def reject_reason(*, longest_text: int) -> Column:
     )
 
 
-def repaired_caption(text: Column, *, cap: int) -> Column:
-    r"""Alt-text with leaked byte escapes such as `\xc2\xae` put back as the characters they were, at most
-    `cap` long.
+def repaired(text: Column) -> Column:
+    r"""Alt-text with leaked byte escapes such as `\xc2\xae` put back as the characters they were.
 
     Recap-DataComp-1B's org_caption shows str(bytes) leaks (UCSC-VLAA/Recap-DataComp-1B#14). A text whose
-    escapes are no UTF-8 is left as it stands. Text that is all blank is no caption: null.
+    escapes are no UTF-8 is left as it stands.
     """
     # By way of urls' percent escapes, which Spark decodes natively: a lambda over the text's pieces would
     # take the whole scan out of code generation.
     as_percent = F.regexp_replace(F.url_encode(text), r"%5Cx([0-9a-fA-F]{2})", "%$1")
     decoded = F.url_decode(as_percent)
-    repaired = F.when(decoded.contains("\ufffd"), text).otherwise(decoded)
-    whole = F.when(text.contains("\\x"), repaired).otherwise(text)
+    mended = F.when(decoded.contains("\ufffd"), text).otherwise(decoded)
+    return F.when(text.contains("\\x"), mended).otherwise(text)
+
+
+def readable(text: Column, *, cap: int) -> Column:
+    """At most `cap` characters of the text. Text that is all blank is no caption: null."""
     # Cutting walks over every character, so only what may be too long is cut.
-    cut = F.when(F.octet_length(whole) > cap, F.substring(whole, 1, cap)).otherwise(whole)
-    # So does the search for something to read, which most texts begin with.
-    is_visible = F.ascii(whole).between(ord("!"), ord("~")) | whole.rlike(_VISIBLE)
+    cut = F.when(F.octet_length(text) > cap, F.substring(text, 1, cap)).otherwise(text)
+    # So does the search for something to read, which most texts begin with: with a byte from ! to ~.
+    is_visible = ((text >= "!") & (text < "\x7f")) | text.rlike(_VISIBLE)
     return F.when(is_visible, cut)
 
 

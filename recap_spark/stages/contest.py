@@ -6,8 +6,11 @@ stored, then the first by file name and row.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 
+import numpy as np
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -44,7 +47,18 @@ def contested_hashes(rows: DataFrame, stored: DataFrame) -> DataFrame:
     Two uids of one hash are taken for contested, too: settled apart, each turns out to be claimed alone.
     """
     claims = rows.select(uid_hash().alias("uid_hash")).union(stored.select(uid_hash()))
-    return claims.groupBy("uid_hash").count().where(F.col("count") > 1).select("uid_hash")
+    # Grouping in Spark would build a hash table of them all, twice, to find the few.
+    return claims.repartition("uid_hash").mapInArrow(_repeated, "uid_hash bigint")
+
+
+def _repeated(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The hashes that occur more than once among all of a partition's, 8 bytes each while they are sorted."""
+    hashes = [batch.column(0).to_numpy() for batch in batches]
+    if not hashes:
+        return
+    in_order = np.sort(np.concatenate(hashes))
+    repeated = np.unique(in_order[1:][in_order[1:] == in_order[:-1]])
+    yield pa.RecordBatch.from_arrays([pa.array(repeated)], names=["uid_hash"])
 
 
 def settle(incoming: DataFrame, stored: DataFrame) -> DataFrame:

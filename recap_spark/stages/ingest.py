@@ -5,8 +5,9 @@ recaptioning)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -15,7 +16,7 @@ from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings import IngestSettings, Settings
-from recap_spark.stages.checks import reject_reason, repaired_caption
+from recap_spark.stages.checks import readable, reject_reason, repaired
 from recap_spark.stages.contest import Outcome, contested_hashes, settle, uid_hash
 from recap_spark.stages.metadata import (
     DATACOMP,
@@ -27,23 +28,34 @@ from recap_spark.stages.metadata import (
     survey_files,
 )
 from recap_spark.stages.published import add_published, identify
-from recap_spark.stages.rejects import refused_files, retract
+from recap_spark.stages.rejects import is_said_of, refuse, refused_files, retract
 from recap_spark.stages.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
 
 _BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
 
 
-def checked_rows(rows: DataFrame, *, longest_text: int, caption_cap: int) -> DataFrame:
-    """Metadata rows in the shape of samples, with `reason` (null for a good row) and `raw`."""
-    as_published = [name for name in SAMPLES.schema.names if name not in {"org_caption", "url"}]
-    return rows.select(
-        *as_published,
-        F.trim("url").alias("url"),
-        repaired_caption(F.col("text"), cap=caption_cap).alias("org_caption"),
-        reject_reason(longest_text=longest_text).alias("reason"),
-        "raw",
-    )
+def checked_rows(rows: DataFrame, *, longest_text: int) -> DataFrame:
+    """Metadata rows with `reason`, null for a good row."""
+    trimmed = rows.withColumn("url", F.trim("url"))  # a step of its own, or Spark would trim at every use
+    return trimmed.withColumn("reason", reject_reason(longest_text=longest_text))
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """Checked rows on their way into samples."""
+
+    rows: DataFrame
+    caption_cap: int
+    again: tuple[str, ...]  # files of which rejects may say what no longer holds
+    are_new: bool  # rejects holds nothing of the rows' files
+
+    def as_samples(self, rows: DataFrame) -> DataFrame:
+        """Some of the rows, checked in the shape of samples, with `reason` and `raw`."""
+        others = (name for name in SAMPLES.schema.names if name != "org_caption")
+        caption = readable(F.col("text"), cap=self.caption_cap).alias("org_caption")
+        # Two steps, or Spark would repair wherever `readable` looks; and for the few before they are chosen.
+        return rows.withColumn("text", repaired(F.col("text"))).select(*others, caption, "reason", "raw")
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
@@ -74,14 +86,18 @@ def _ingest_files(
     if not survey.readable:
         return _by_file(survey)
     rows = read_rows(lake.spark, survey, layout)
+    are_new = not is_said_of(lake, survey.files)
     if settings.layout == "recap":
-        counts = _ingest_published(lake, settings, rows)
+        counts = _ingest_published(lake, settings, rows, are_new=are_new)
     else:
-        with selected(lake, rows, selection) as (wanted, left_out):
-            checked = checked_rows(
-                wanted, longest_text=settings.longest_text, caption_cap=settings.caption_cap
+        with selected(lake, rows, selection, are_new=are_new) as (wanted, left_out):
+            incoming = Incoming(
+                checked_rows(wanted, longest_text=settings.longest_text),
+                caption_cap=settings.caption_cap,
+                again=() if are_new else tuple(survey.files),
+                are_new=are_new,
             )
-            counts = left_out + _ingest_rows(lake, checked, rivals=lake.read(SAMPLES), again=survey.files)
+            counts = left_out + _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES))
     found = count_rows(lake.spark, survey)
     answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
     if found != answered:
@@ -91,7 +107,9 @@ def _ingest_files(
     return counts + _by_file(survey)
 
 
-def _ingest_published(lake: Lake, settings: IngestSettings, rows: DataFrame) -> Counter[str]:
+def _ingest_published(
+    lake: Lake, settings: IngestSettings, rows: DataFrame, *, are_new: bool
+) -> Counter[str]:
     """A published recaptioning adds captions to the samples that are stored, and samples where there are
     none.
     """
@@ -101,51 +119,53 @@ def _ingest_published(lake: Lake, settings: IngestSettings, rows: DataFrame) -> 
         stored = lake.read(SAMPLES).select("uid")
         held = identified.join(stored, on="uid", how="left_semi").count()
         fresh = identified.join(stored, on="uid", how="left_anti")
-        checked = checked_rows(
-            fresh, longest_text=settings.longest_text, caption_cap=settings.caption_cap
-        ).persist()
+        checked = checked_rows(fresh, longest_text=settings.longest_text).persist()
         # Rows that a first run refused as repeated are held by the second, which says nothing of them.
-        counts = _ingest_rows(lake, checked, rivals=lake.read(SAMPLES).limit(0), again=())
+        incoming = Incoming(checked, caption_cap=settings.caption_cap, again=(), are_new=are_new)
+        counts = _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES).limit(0))
         add_published(lake, identified, settings=settings)
     finally:
         identified.unpersist()
     return counts + Counter({str(Outcome.HELD): held})
 
 
-def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame, again: Sequence[str]) -> Counter[str]:
-    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart.
-
-    What was said before of the files in `again` is taken back where it no longer holds.
-    """
+def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counter[str]:
+    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart."""
     version = lake.version(SAMPLES)
+    rows = incoming.rows
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
     hashes = _hinted(contested_hashes(rows, rivals).localCheckpoint())
     is_contested = uid_hash() == F.col("uid_hash")
-    special = _refused_or_contested(rows, hashes).persist()
+    special = incoming.as_samples(_refused_or_contested(rows, hashes)).persist()
     claims = special.where(F.col("reason").isNull())
     settled = settle(claims, rivals.join(hashes, is_contested, how="left_semi")).localCheckpoint()
     try:
         counts = _counts(special, settled)
         rejects = _rejects(special, claims, settled, rivals)
-        retract(lake, rejects, files=again)
-        if _adds_nothing(rows, special, settled):
-            lake.upsert(REJECTS, rejects)
+        retract(lake, rejects, files=incoming.again)
+        displaces = _ended(settled, Outcome.DISPLACED)
+        once = Transaction("ingest", version)
+        refusing = partial(refuse, lake, rejects, once=once, are_new=incoming.are_new and not displaces)
+        if not displaces and _adds_nothing(rows, special, settled):
+            refusing()
             return counts
         winners = _of(claims, settled, Outcome.ADDED).select(*SAMPLES.schema.names).hint("rebalance")
-        free = rows.where(F.col("reason").isNull()).join(hashes, is_contested, how="left_anti")
-        samples = free.select(*SAMPLES.schema.names).unionByName(winners)
+        # Whatever shares a uid, or its hash, with a special row is special itself.
+        taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct())
+        free = rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
+        samples = incoming.as_samples(free).select(*SAMPLES.schema.names).unionByName(winners)
         with ThreadPoolExecutor(1) as beside:
             # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
-            refusing = beside.submit(lake.upsert, REJECTS, rejects)
-            if _ended(settled, Outcome.DISPLACED):
-                refusing.result()  # what a stored row said has to be in rejects before it is gone
+            refused = beside.submit(refusing)
+            if displaces:
+                refused.result()  # what a stored row said has to be in rejects before it is gone
                 _displace(lake, settled)
                 version += (
                     1  # by our own deletion: an ingest that begins now sees it, and must not commit beside us
                 )
             added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
-            refusing.result()
+            refused.result()
         if added is None:
             raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
     finally:
@@ -154,10 +174,9 @@ def _ingest_rows(lake: Lake, rows: DataFrame, *, rivals: DataFrame, again: Seque
 
 
 def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
-    """Both kinds in one pass over the files: hashes are distinct, so the join repeats no row."""
-    hits = hashes.withColumn("is_contested", F.lit(True))
-    flagged = rows.join(hits, uid_hash() == F.col("uid_hash"), how="left")
-    return flagged.where(F.col("is_contested") | F.col("reason").isNotNull()).select(rows.columns)
+    """Both kinds in one pass over the files."""
+    is_contested = hashes.where(F.col("uid_hash") == F.xxhash64(F.col("uid").outer())).exists()
+    return rows.where(F.col("reason").isNotNull() | is_contested)
 
 
 def _hinted(hashes: DataFrame) -> DataFrame:
@@ -203,7 +222,7 @@ def _ended(settled: DataFrame, *outcomes: Outcome) -> bool:
 
 def _adds_nothing(rows: DataFrame, special: DataFrame, settled: DataFrame) -> bool:
     """Then there is to be no commit, not even an empty one."""
-    return not _ended(settled, Outcome.ADDED, Outcome.DISPLACED) and rows.count() == special.count()
+    return not _ended(settled, Outcome.ADDED) and rows.count() == special.count()
 
 
 def _displace(lake: Lake, settled: DataFrame) -> None:

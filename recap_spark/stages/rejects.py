@@ -8,7 +8,7 @@ from urllib.parse import quote
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.lake import Lake
+from recap_spark.lake import Lake, Transaction
 from recap_spark.stages.metadata import Survey
 from recap_spark.statuses import FILTERED, RejectReason
 from recap_spark.tables import REJECTS
@@ -24,11 +24,25 @@ def refused_files(lake: Lake, survey: Survey) -> DataFrame:
     return lake.spark.createDataFrame(rows, REJECTS.schema)
 
 
+def is_said_of(lake: Lake, files: Iterable[str]) -> bool:
+    """Whether rejects holds anything about these files or their rows."""
+    return not lake.read(REJECTS).where(F.col("source_file").isin(*_names(files))).isEmpty()
+
+
+def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, are_new: bool) -> None:
+    """Add to rejects: by a plain append where nothing can have been said of the rows before, else by a
+    merge, which goes through the table.
+    """
+    # Delta skips the append where `once` was used: for which rows, by a run that was killed, nobody knows.
+    if not are_new or lake.append(REJECTS, rejects, transaction=once) is None:
+        lake.upsert(REJECTS, rejects)
+
+
 def retract(lake: Lake, rejects: DataFrame, *, files: Iterable[str]) -> None:
     """Take out of rejects what was said of these files, or of their rows, and no longer is: a file was
     uploaded again, a limit was raised.
     """
-    names = {name for file in files for name in (file, _as_metadata_column(file))}
+    names = _names(files)
     is_of_them = F.col("source_file").isin(*names) & ~F.col("reason").isin(*map(str, _STANDING))
     if not names or (said := lake.read(REJECTS).where(is_of_them)).isEmpty():
         return
@@ -48,6 +62,10 @@ def take_back(lake: Lake, said: DataFrame, *, still: DataFrame) -> None:
         lake.delete(REJECTS, gone.where(of_files).select("source_file", "reason"))
     if not gone.where(~of_files).isEmpty():
         lake.delete(REJECTS, gone.where(~of_files).select(*place))
+
+
+def _names(files: Iterable[str]) -> set[str]:
+    return {name for file in files for name in (file, _as_metadata_column(file))}
 
 
 def _as_metadata_column(file: str) -> str:

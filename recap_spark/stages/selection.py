@@ -19,14 +19,14 @@ from pyspark.sql.pandas.functions import pandas_udf
 
 from recap_spark.choices import BasicFilter, CaptionFilter, ClipFractionFilter, ClipThresholdFilter, Filter
 from recap_spark.errors import SettingsError
-from recap_spark.lake import Lake
+from recap_spark.lake import Lake, Transaction
 from recap_spark.settings import IngestSettings
 from recap_spark.stages.checks import is_md5_like, reject_reason
 from recap_spark.stages.fractions import Cut, find_cut
 from recap_spark.stages.metadata import DATACOMP, read_rows, survey_files
-from recap_spark.stages.rejects import take_back
+from recap_spark.stages.rejects import refuse, take_back
 from recap_spark.statuses import FILTERED, RejectReason
-from recap_spark.tables import REJECTS
+from recap_spark.tables import REJECTS, SAMPLES
 from recap_spark.workers.language import are_english, load_model
 from recap_spark.workers.subsets import check_sorted, contains, open_subset
 
@@ -90,14 +90,16 @@ def select_from(spark: SparkSession, settings: IngestSettings, files: list[str])
 
 @contextmanager
 def selected(
-    lake: Lake, rows: DataFrame, selection: Selection | None
+    lake: Lake, rows: DataFrame, selection: Selection | None, *, are_new: bool
 ) -> Iterator[tuple[DataFrame, Counter[str]]]:
     """The rows that are wanted, and how many are not, by reason. What filters leave out goes to rejects.
 
-    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason.
+    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason. `are_new` where
+    rejects holds nothing of the rows' files.
     """
     if selection is None:
-        _retract(lake, rows.withColumn("left_out", F.lit(None).cast("string")))
+        if not are_new:
+            _retract(lake, rows.withColumn("left_out", F.lit(None).cast("string")))
         yield rows, Counter()
         return
     decided = rows.withColumn("left_out", _left_out(selection))
@@ -108,9 +110,11 @@ def selected(
     try:
         left_out = decided.where(F.col("left_out").isNotNull())
         counts = left_out.groupBy("left_out").count().collect()
-        _retract(lake, decided)
+        if not are_new:
+            _retract(lake, decided)
         if selection.conditions:
-            _refuse(lake, decided)
+            once = Transaction("ingest-filters", lake.version(SAMPLES))
+            refuse(lake, _filtered(decided), once=once, are_new=are_new)
         wanted = decided.where(F.col("left_out").isNull()).drop("left_out")
         yield wanted, Counter({row["left_out"]: row["count"] for row in counts})
     finally:
@@ -201,14 +205,13 @@ def _retract(lake: Lake, decided: DataFrame) -> None:
     take_back(lake, said, still=decided.where(_is_filtered("left_out")))
 
 
-def _refuse(lake: Lake, decided: DataFrame) -> None:
+def _filtered(decided: DataFrame) -> DataFrame:
     """What filters leave out as rejects. Its row is sound and stays in its file: only what decided is kept
     of it.
     """
-    filtered = decided.where(_is_filtered("left_out"))
     evidence = F.to_json(F.struct(*_EVIDENCE)).alias("raw")
     columns = ("source_row", F.col("left_out").alias("reason"), "source_file", evidence)
-    lake.upsert(REJECTS, filtered.select(*columns))
+    return decided.where(_is_filtered("left_out")).select(*columns)
 
 
 def _is_filtered(column: str) -> Column:
