@@ -114,7 +114,11 @@ def _answer(header: Header, body: bytes, *, rules: PictureRules, largest_pixels:
     except MemoryError:
         detail = f"needs more than {rules.decode_bytes >> 20} MiB"
         return {"status": FetchStatus.DECODER_CRASH, "detail": detail}, b""
-    facts = {"kept": prepared.encoded is None, "picture": asdict(prepared.picture)}
+    facts = {
+        "kept": prepared.encoded is None,
+        "picture": asdict(prepared.picture),
+        "exif": prepared.exif,
+    }
     return facts, prepared.encoded or b""
 
 

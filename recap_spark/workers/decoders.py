@@ -198,7 +198,8 @@ class _Decoder:
 def _answer(header: Header, encoded: bytes) -> Prepared | PictureError:
     if "status" in header:
         return PictureError(FetchStatus(header["status"]), header["detail"])
-    return Prepared(picture=Picture(**header["picture"]), encoded=None if header["kept"] else encoded)
+    kept = None if header["kept"] else encoded
+    return Prepared(picture=Picture(**header["picture"]), encoded=kept, exif=header["exif"])
 
 
 def _death(code: int) -> str:
