@@ -28,6 +28,7 @@ from recap_spark.models.pixels import OPENAI_MEAN
 from recap_spark.settings import CaptionSettings, load
 from recap_spark.workers.captioner import Prepared, prepare_image
 from recap_spark.workers.partition import Row, chunks, stream_partition
+from recap_spark.workers.pixel_decoders import PixelDecoders
 
 TARGET = 0.95
 _BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml
@@ -38,7 +39,7 @@ _SIDE = 336
 class SimulatedEngine:
     """A captioner as far as its pictures are concerned, and a clock in place of its arithmetic."""
 
-    largest_pixels: int
+    decoders: PixelDecoders = field(hash=False, compare=False)
     batch_size: int
     decode_threads: int
     prefill_batch: int
@@ -84,7 +85,7 @@ def main() -> None:
 
 def _idle_share(batches: list[pa.RecordBatch], settings: CaptionSettings, per_second: float) -> float:
     engine = SimulatedEngine(
-        largest_pixels=settings.largest_pixels,
+        decoders=PixelDecoders(settings.decode),
         batch_size=settings.batch_size,
         decode_threads=settings.decode_threads,
         prefill_batch=settings.prefill_batch,
@@ -97,6 +98,10 @@ def _idle_share(batches: list[pa.RecordBatch], settings: CaptionSettings, per_se
     )
     done = sum(batch.num_rows for batch in answered)
     wall, cores = time.perf_counter() - started, time.process_time() - cpu
+    before = os.times()
+    engine.decoders.close()  # a child's CPU is counted when it has ended
+    after = os.times()
+    cores += sum(after[2:4]) - sum(before[2:4])
     if done != sum(batch.num_rows for batch in batches):
         raise SystemExit(f"want a row for every picture, found {done}")
     first, *later = engine.waited_s

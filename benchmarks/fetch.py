@@ -15,6 +15,7 @@ faults    30 % of the hosts slow, dead or dripping: 1.3 times the healthy ones' 
           over the time that all take.
 memory    peak memory of one worker with its decoders: with few urls over with many; and 1 GiB over that with
           bodies made to fill memory.
+profile   no claim: a kept picture's CPU time by process and part, in Spark and to Delta.
 
 Where a side does not do all of its work, or a setting is missing, nothing is claimed and the exit code is 1.
 """
@@ -30,6 +31,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NoReturn
 
+from fetch_profile import print_profile
 from fetch_sides import Peer, Web, fastest, healthy, run_ours, said
 from fetch_web import hosts, pictures, serving
 from reporting import Series, print_claim, print_machine, print_table
@@ -81,18 +83,10 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="fetch-benchmark-") as executor,
         serving(listening, bodies, processes=arguments.servers) as port,
     ):
-        os.environ["SPARK_LOCAL_DIRS"] = (
-            executor  # as Spark does for its workers, who share their hosts there
-        )
+        os.environ["SPARK_LOCAL_DIRS"] = executor  # as Spark does for its workers, who share hosts there
         digests = tuple(sha256(body).hexdigest() for body in bodies)
-        bench = Bench(
-            arguments,
-            port,
-            listening,
-            digests,
-            _limits(arguments.deadline),
-            load(_CONF / "base.yml").fetch.picture,
-        )
+        rules = load(_CONF / "base.yml").fetch.picture
+        bench = Bench(arguments, port, listening, digests, _limits(arguments.deadline), rules)
         claims: list[Claim] = []
         for name, part in _PARTS.items():
             if name in arguments.only:
@@ -201,8 +195,7 @@ def faults(bench: Bench) -> list[Claim]:
     every = hosts(bench.arguments.hosts)
     whole = Web(bench.port, tuple(every), kinds, bench.sha256)
     sound = [host for host, kind in zip(every, kinds, strict=True) if kind == "picture"]
-    alone = healthy(sound, port=bench.port, sha256=bench.sha256)
-    rows = bench.arguments.images
+    alone, rows = healthy(sound, port=bench.port, sha256=bench.sha256), bench.arguments.images
     part = rows * len(sound) // len(every)
     series = (Series("healthy 70 % alone", part, "urls"), Series("all", rows, "urls"))
     for _ in range(bench.arguments.repeats):
@@ -233,6 +226,13 @@ def memory(bench: Bench) -> list[Claim]:
     return [("fetch_memory_flat", few / many, 1 / 1.2), ("fetch_memory_traps", _GIB / trapped, 1.0)]
 
 
+def profile(bench: Bench) -> list[Claim]:
+    """Where a kept picture's CPU time goes."""
+    web, rows = healthy(bench.hosts, port=bench.port, sha256=bench.sha256), bench.arguments.images
+    print_profile(web, pictures(), rows=rows, limits=bench.limits)
+    return []
+
+
 def _note(series: Series, seconds: float) -> None:
     series.seconds.append(seconds)
     print(f"  {series.name}: {seconds:.2f} s (load {os.getloadavg()[0]:.1f})", flush=True)
@@ -243,6 +243,7 @@ _PARTS: dict[str, Callable[[Bench], list[Claim]]] = {
     "resized": resized,
     "faults": faults,
     "memory": memory,
+    "profile": profile,
 }
 
 if __name__ == "__main__":

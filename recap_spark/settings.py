@@ -22,6 +22,7 @@ from recap_spark.fetch_settings import FetchSettings, UnitSettings
 from recap_spark.layers import KeyPath, leaves, stack
 from recap_spark.origins import Origin
 from recap_spark.workers.checkpoint import Parts
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.templates import Template
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -35,7 +36,7 @@ class _Section(BaseModel):
 
 
 # Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
-_READ_BY_WORKERS: tuple[Any, ...] = (Origin, Parts, Template)
+_READ_BY_WORKERS: tuple[Any, ...] = (DecodeLimits, Origin, Parts, Template)
 for _dataclass in _READ_BY_WORKERS:
     _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
@@ -114,7 +115,7 @@ class CaptionSettings(_Section):
     engine_memory_bytes: Count | None
     decode_threads: Count
     engine_threads: Count
-    largest_pixels: Count
+    decode: DecodeLimits
 
 
 class CalibrateSettings(_Section):
@@ -145,7 +146,7 @@ class ScoreSettings(_Section):
     batch_size: Count
     decode_threads: Count
     engine_threads: Count
-    largest_pixels: Count
+    decode: DecodeLimits
 
 
 class ViewSettings(_Section):
@@ -169,7 +170,7 @@ class ExportSettings(_Section):
     units: Annotated[int, Field(ge=1, le=65536)]
     tasks_per_unit: Count
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
-    largest_pixels: Count
+    decode: DecodeLimits
 
 
 class TrackingSettings(_Section):

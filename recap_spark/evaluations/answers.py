@@ -14,7 +14,7 @@ from recap_spark.workers.captions import stream_captions
 from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredError
 from recap_spark.workers.endpoint import EndpointCaptioner, EndpointCaptionerSpec, send
 from recap_spark.workers.partition import ahead, loaded
-from recap_spark.workers.pictures import PictureError, decode_rgb
+from recap_spark.workers.pictures import PictureError
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def _of_server(captioner: EndpointCaptioner, questions: Iterable[Question]) -> I
     def asked() -> Iterator[Future[Answer]]:
         for question in questions:
             try:
-                picture = decode_rgb(question.picture, largest_pixels=captioner.spec.largest_pixels)
+                picture = captioner.decoders.decode(question.picture)
             except PictureError as error:
                 raise _damaged(question) from error
             yield send(captioner, picture, question.prompt)

@@ -34,7 +34,7 @@ def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
         return EndpointCaptionerSpec(
             **{name: getattr(captioner, name) for name in type(captioner).model_fields if name != "engine"},
             decode_threads=settings.decode_threads,
-            largest_pixels=settings.largest_pixels,
+            decode=settings.decode,
         )
     return CaptionerSpec(
         **dict(captioner),
@@ -44,7 +44,7 @@ def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
         engine_memory_bytes=settings.engine_memory_bytes,
         decode_threads=settings.decode_threads,
         engine_threads=settings.engine_threads,
-        largest_pixels=settings.largest_pixels,
+        decode=settings.decode,
     )
 
 

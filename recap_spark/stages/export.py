@@ -7,6 +7,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -57,7 +58,7 @@ def export_folder(lake: Lake, settings: Settings, *, captioner: str) -> tuple[st
         "tables": {table.name: lake.rows_version(table) for table in _INPUTS},
         "table_ids": {table.name: lake.identity(table) for table in _INPUTS},
         "units": settings.export.units,
-        "largest_pixels": settings.export.largest_pixels,
+        "decode": asdict(settings.export.decode),
         "rows_per_shard": settings.export.rows_per_shard,
         "jpeg_quality": settings.export.jpeg_quality,
         "formats": list(settings.export.formats),
@@ -134,7 +135,7 @@ def _write_unit(rows: DataFrame, images: DataFrame, folder: str, settings: Setti
         folder=folder,
         formats=settings.export.formats,
         jpeg_quality=settings.export.jpeg_quality,
-        largest_pixels=settings.export.largest_pixels,
+        decode=settings.export.decode,
     )
     whole = images.join(F.broadcast(rows), on="uid", how="inner")
     placed = whole.repartition(settings.export.tasks_per_unit, "shard").sortWithinPartitions("shard", "uid")

@@ -34,7 +34,7 @@ def scorer_spec(settings: ScoreSettings) -> ScorerSpec:
         batch_size=settings.batch_size,
         decode_threads=settings.decode_threads,
         engine_threads=settings.engine_threads,
-        largest_pixels=settings.largest_pixels,
+        decode=settings.decode,
         original=ORIGINAL,
     )
 

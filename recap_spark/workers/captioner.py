@@ -13,8 +13,10 @@ from recap_spark.errors import WeightsError
 from recap_spark.origins import Origin
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.checkpoint import Parts, Source, describe_parts, load_llava, load_processor
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import Row
-from recap_spark.workers.pictures import PictureError, decode_rgb
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.pixel_decoders import PixelDecoders
 from recap_spark.workers.templates import Template
 from recap_spark.workers.weights import weights_sha256
 
@@ -43,9 +45,9 @@ class CaptionerSpec:
     slots: int  # images decoded at once by engine slots, at most
     prefill_batch: int  # prompts it reads at once
     engine_memory_bytes: int | None  # that it may hold beside the weights
-    decode_threads: int
+    decode_threads: int  # each with a decoder of its own
     engine_threads: int  # of torch on a CPU
-    largest_pixels: int
+    decode: DecodeLimits
 
     @property
     def source(self) -> Source:
@@ -62,6 +64,7 @@ class Captioner:
 
     spec: CaptionerSpec
     model: LlavaForConditionalGeneration
+    decoders: PixelDecoders
     engine: SlotEngine | None  # None: transformers' own generate
     tokenizer: Any  # transformers' tokenizers share no one type
     prompt_ids: list[int]
@@ -117,6 +120,7 @@ def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
     captioner = Captioner(
         spec=spec,
         model=model,
+        decoders=PixelDecoders(spec.decode),
         engine=None,
         tokenizer=processor.tokenizer,
         prompt_ids=_prompt_ids(processor, model, spec.prompt),
@@ -159,7 +163,7 @@ def prepare_image(captioner: Captioner, row: Row) -> Prepared:
     from recap_spark.models.pixels import to_pixels
 
     try:
-        picture = decode_rgb(row["bytes"], largest_pixels=captioner.spec.largest_pixels)
+        picture = captioner.decoders.decode(row["bytes"])
     except PictureError:
         return Prepared(row["uid"], None, CaptionStatus.UNDECODABLE)
     red, green, blue = (int(channel * 255) for channel in captioner.mean)

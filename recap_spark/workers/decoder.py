@@ -2,9 +2,10 @@
 
 Run as `python -m recap_spark.workers.decoder`. A frame lies in a place, which is a file in memory whose
 descriptor was inherited; standard input and output only say in which, and how long it is. Such words fit any
-pipe whole, so neither side ever waits for the other to read on. The first frame holds the rules, each further
-one a body and its faces; they are answered in order, each in the place of what it answers. The process ends
-with its input: it outlives nobody.
+pipe whole, so neither side ever waits for the other to read on. The first frame holds the limits, and the
+rules by which pictures are prepared for their table, or null where their pixels are wanted. Each further one
+is a body, with its faces where there are rules; they are answered in order, each in the place of what it
+answers. The process ends with its input: it outlives nobody.
 
 It bounds itself: memory by RLIMIT_DATA, a picture's CPU time by a timer whose signal kills. So a codec that
 crashes, hangs or swells takes this process along, and nothing else.
@@ -26,8 +27,9 @@ from typing import Any
 from PIL import AvifImagePlugin, Image
 
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.picture_rules import PictureRules
-from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.pictures import PictureError, decode_rgb
 from recap_spark.workers.preparing import prepare
 
 Header = dict[str, Any]
@@ -64,13 +66,14 @@ def main() -> None:
     if (order := read_frame(asked)) is None:
         return
     place, header, _ = order
-    rules, largest_pixels = PictureRules(**header["rules"]), header["largest_pixels"]
-    _bound(rules)
+    limits = DecodeLimits(**header["limits"])
+    rules = PictureRules(**header["rules"]) if header["rules"] else None
+    _bound(limits)
     write_frame(answers, place, {"ready": True}, b"")
     while (frame := read_frame(asked)) is not None:
         place, header, body = frame
-        signal.setitimer(signal.ITIMER_PROF, rules.decode_s)
-        answer, encoded = _answer(header, body, rules=rules, largest_pixels=largest_pixels)
+        signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
+        answer, encoded = _answer(header, body, rules=rules, limits=limits)
         signal.setitimer(signal.ITIMER_PROF, 0)
         write_frame(answers, place, answer, encoded)
         del frame, body, encoded  # the next picture may need the room
@@ -87,12 +90,12 @@ def _private_output() -> int:
     return answers
 
 
-def _bound(rules: PictureRules) -> None:
+def _bound(limits: DecodeLimits) -> None:
     warnings.simplefilter("ignore")  # Pillow has one for every oddity of a file
     Image.preinit()
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # a thread's stack and arena count as memory
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-    wanted = rules.decode_bytes + _allocated()
+    wanted = limits.memory_bytes + _allocated()
     resource.setrlimit(resource.RLIMIT_DATA, (wanted if hard < 0 else min(wanted, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash is expected, and a core file of it no use
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
@@ -106,15 +109,30 @@ def _allocated() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _answer(header: Header, body: bytes, *, rules: PictureRules, largest_pixels: int) -> tuple[Header, bytes]:
+def _answer(
+    header: Header, body: bytes, *, rules: PictureRules | None, limits: DecodeLimits
+) -> tuple[Header, bytes]:
     try:
-        prepared = prepare(body, faces=header["faces"], rules=rules, largest_pixels=largest_pixels)
+        if rules is None:
+            pixels = decode_rgb(body, largest_pixels=limits.largest_pixels)
+            return {"size": pixels.size}, pixels.tobytes()
+        return _prepared(header, body, rules=rules, limits=limits)
     except PictureError as error:
         return {"status": error.status, "detail": error.detail}, b""
     except MemoryError:
-        detail = f"needs more than {rules.decode_bytes >> 20} MiB"
+        detail = f"needs more than {limits.memory_bytes >> 20} MiB"
         return {"status": FetchStatus.DECODER_CRASH, "detail": detail}, b""
-    facts = {"kept": prepared.encoded is None, "picture": asdict(prepared.picture)}
+
+
+def _prepared(
+    header: Header, body: bytes, *, rules: PictureRules, limits: DecodeLimits
+) -> tuple[Header, bytes]:
+    prepared = prepare(body, faces=header["faces"], rules=rules, largest_pixels=limits.largest_pixels)
+    facts = {
+        "kept": prepared.encoded is None,
+        "picture": asdict(prepared.picture),
+        "exif": prepared.exif,
+    }
     return facts, prepared.encoded or b""
 
 

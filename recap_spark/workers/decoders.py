@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import selectors
-import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
-from recap_spark.errors import PlatformError
 from recap_spark.statuses import FetchStatus
-from recap_spark.workers.decoder import Header, read_frame, write_frame
+from recap_spark.workers.decode_limits import DecodeLimits
+from recap_spark.workers.decoder import Header
+from recap_spark.workers.decoder_process import DeadError, DecoderProcess
 from recap_spark.workers.faces import Box
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.pictures import Picture, PictureError
@@ -63,6 +60,14 @@ def prepare_all(
             yield from decoders.finished(wait=True)
 
 
+@dataclass
+class _Decoder:
+    """A process, and what it has to do."""
+
+    process: DecoderProcess
+    parcels: deque[Parcel[Any]] = field(default_factory=deque)  # in the order of its answers
+
+
 class _Decoders:
     """Processes, each with one picture at work and one that waits for it. For one thread.
 
@@ -82,18 +87,20 @@ class _Decoders:
 
     def give(self, parcel: Parcel[Any]) -> None:
         """Have a parcel prepared by whichever decoder has the least to do. Not where all are full."""
+        assert parcel.body is not None
         decoder = min(self._alive, key=lambda one: len(one.parcels), default=None)
         if decoder is None or (decoder.parcels and len(self._alive) < self._processes):
             decoder = self._start()
-        decoder.give(parcel)
+        decoder.process.give({"faces": parcel.faces}, parcel.body)
+        decoder.parcels.append(parcel)
         self.under_way += 1
 
     def finished(self, *, wait: bool = False) -> Iterator[Outcome[Any]]:
         """What is finished by now, or where `wait` says so, by the time that anything has come."""
         for key, _ in self._answers.select(None if wait else 0):
             try:
-                outcome = key.data.take()
-            except _DeadError as death:
+                outcome = _taken(key.data)
+            except DeadError as death:
                 outcome = self._buried(key.data, PictureError(FetchStatus.DECODER_CRASH, str(death)))
             if outcome is not None:
                 self.under_way -= 1
@@ -103,18 +110,19 @@ class _Decoders:
         for decoder in self._alive:
             if decoder.parcels:  # nobody asks for them any more
                 decoder.process.kill()
-            decoder.close()
+            else:
+                decoder.process.close()
         self._answers.close()
 
     def _start(self) -> _Decoder:
-        decoder = _Decoder(self._order)
+        decoder = _Decoder(DecoderProcess(self._order, at_once=_AT_ONCE))
         self._alive.append(decoder)
-        self._answers.register(decoder.answers, selectors.EVENT_READ, decoder)
+        self._answers.register(decoder.process.answers, selectors.EVENT_READ, decoder)
         return decoder
 
     def _buried(self, decoder: _Decoder, crash: PictureError) -> Outcome[Any] | None:
         """What its death did to the picture at work, if there was one; another decoder takes what waited."""
-        self._answers.unregister(decoder.answers)
+        self._answers.unregister(decoder.process.answers)
         self._alive.remove(decoder)
         if not decoder.parcels:
             return None
@@ -127,7 +135,10 @@ class _Decoders:
 
 @contextmanager
 def _decoders(rules: PictureRules, *, largest_pixels: int) -> Iterator[_Decoders]:
-    order = {"rules": asdict(rules), "largest_pixels": largest_pixels}
+    limits = DecodeLimits(
+        largest_pixels=largest_pixels, memory_bytes=rules.decode_bytes, cpu_s=rules.decode_s
+    )
+    order = {"limits": asdict(limits), "rules": asdict(rules)}
     decoders = _Decoders(order, processes=rules.decode_processes)
     try:
         yield decoders
@@ -135,75 +146,13 @@ def _decoders(rules: PictureRules, *, largest_pixels: int) -> Iterator[_Decoders
         decoders.close()
 
 
-class _DeadError(Exception):
-    """A decoder ended before it answered; the message says how."""
-
-
-class _Decoder:
-    """One process, the pipes to it, and the places for its frames."""
-
-    def __init__(self, order: Header) -> None:
-        self.parcels: deque[Parcel[Any]] = deque()  # in the order of its answers
-        self._is_ready = False
-        self._places = [os.memfd_create("picture") for _ in range(_AT_ONCE + 1)]  # one for the order
-        self._free = self._places.copy()
-        # A worker's modules may come from archives that were added to its path after it had started.
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "recap_spark.workers.decoder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=self._places,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._asked, self.answers = self.process.stdin.fileno(), self.process.stdout.fileno()
-        write_frame(self._asked, self._free.pop(), order, b"")
-
-    def give(self, parcel: Parcel[Any]) -> None:
-        assert parcel.body is not None
-        self.parcels.append(parcel)
-        write_frame(self._asked, self._free.pop(), {"faces": parcel.faces}, parcel.body)
-
-    def take(self) -> Outcome[Any] | None:
-        """The next answer; None where it says no more than that the decoder is ready.
-
-        Raises _DeadError if there will be none, and PlatformError if the decoder never was ready.
-        """
-        frame = read_frame(self.answers)
-        if frame is None:
-            death = _death(self.close())
-            if not self._is_ready:
-                raise PlatformError(f"want a process that decodes pictures, found that it {death}")
-            raise _DeadError(death)
-        place, header, encoded = frame
-        self._free.append(place)
-        if not self._is_ready:
-            self._is_ready = True
-            return None
-        return Outcome(self.parcels.popleft().owner, _answer(header, encoded))
-
-    def close(self) -> int:
-        """End the process, and return what it ended with."""
-        for stream in (self.process.stdin, self.process.stdout):
-            assert stream is not None
-            stream.close()
-        while self._places:
-            os.close(self._places.pop())
-        return self.process.wait()
+def _taken(decoder: _Decoder) -> Outcome[Any] | None:
+    answer = decoder.process.take()
+    return None if answer is None else Outcome(decoder.parcels.popleft().owner, _answer(*answer))
 
 
 def _answer(header: Header, encoded: bytes) -> Prepared | PictureError:
     if "status" in header:
         return PictureError(FetchStatus(header["status"]), header["detail"])
-    return Prepared(picture=Picture(**header["picture"]), encoded=None if header["kept"] else encoded)
-
-
-def _death(code: int) -> str:
-    if code == -signal.SIGPROF:
-        return "ran out of CPU time"
-    if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+    kept = None if header["kept"] else encoded
+    return Prepared(picture=Picture(**header["picture"]), encoded=kept, exif=header["exif"])

@@ -40,7 +40,7 @@ class Download:
     detail: str | None
     body: bytes | None  # None unless the status is ok
     sha256: str | None  # None if no body was read to its end
-    sha256_matches: bool | None  # None if there are not two to compare
+    sha256_matches: bool | None  # None if there are not two to compare, or they are not to be
     attempts: int  # over all runs; a url that was refused without being tried adds none
     fetched_at: datetime
     face_bboxes: Sequence[Box]  # as they were asked for
@@ -156,7 +156,8 @@ async def _finish(request: Request, client: Client, limits: FetchLimits) -> _Fin
         status, detail = FetchStatus.TIMEOUT, f"not complete in {limits.deadline_s:g} s"
     except FetchError as error:
         status, detail = error.status, error.detail
-    matches = None if body is None or request.sha256 is None else body.sha256 == request.sha256.lower()
+    promised = None if limits.hash_mismatch == "ignore" else request.sha256
+    matches = None if body is None or promised is None else body.sha256 == promised.lower()
     download = Download(
         uid=request.uid,
         status=status,

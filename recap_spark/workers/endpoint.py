@@ -21,8 +21,10 @@ from recap_spark.workers.base_url import plain_base_url
 from recap_spark.workers.captions import CAPTIONED
 from recap_spark.workers.chat import ChatClient, ChatSpec, Message
 from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredError
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import Row, chunks
-from recap_spark.workers.pictures import PictureError, decode_rgb
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.pixel_decoders import PixelDecoders
 from recap_spark.workers.server import ServeSpec, served_url
 from recap_spark.workers.weights import weights_sha256
 
@@ -89,8 +91,8 @@ class EndpointCaptionerSpec:
     max_new_tokens: int
     dtype: str | None
     endpoint: Endpoint
-    decode_threads: int
-    largest_pixels: int
+    decode_threads: int  # each with a decoder of its own
+    decode: DecodeLimits
 
     @property
     def batch_size(self) -> int:
@@ -111,6 +113,7 @@ class EndpointCaptioner:
 
     spec: EndpointCaptionerSpec
     client: ChatClient
+    decoders: PixelDecoders
     known_good: str  # a plain grey picture as a data url
 
 
@@ -154,9 +157,8 @@ def reach_captioner(spec: EndpointCaptionerSpec, device: str) -> EndpointCaption
     model = resolve(spec.model) if spec.endpoint.serve else spec.model
     client = ChatClient(spec.endpoint.chat(model), where=where)
     side = spec.endpoint.picture.side
-    captioner = EndpointCaptioner(
-        spec, client, data_url(Image.new("RGB", (side, side), (127, 127, 127)), spec.endpoint.picture)
-    )
+    grey = data_url(Image.new("RGB", (side, side), (127, 127, 127)), spec.endpoint.picture)
+    captioner = EndpointCaptioner(spec, client, PixelDecoders(spec.decode), grey)
     client.check(messages(captioner.known_good, spec.prompt))
     return captioner
 
@@ -173,7 +175,7 @@ def base_url(spec: EndpointCaptionerSpec, *, device: str) -> str:
 def ask_caption(captioner: EndpointCaptioner, row: Row) -> Asked:
     """Send a picture off; a picture that will not decode is a status."""
     try:
-        picture = decode_rgb(row["bytes"], largest_pixels=captioner.spec.largest_pixels)
+        picture = captioner.decoders.decode(row["bytes"])
     except PictureError:
         return Asked(row["uid"], None, CaptionStatus.UNDECODABLE)
     return Asked(row["uid"], send(captioner, picture, captioner.spec.prompt), CaptionStatus.OK)

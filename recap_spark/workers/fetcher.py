@@ -12,6 +12,7 @@ from recap_spark.errors import AccountingError
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.download import Download, Request, download_all
+from recap_spark.workers.hashes import hash_columns
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.pictures import PictureError
@@ -25,6 +26,9 @@ FETCHED = pa.schema(
         ("bytes", pa.binary()),  # as they came, or encoded anew; null unless the status is ok
         ("sha256", pa.string()),  # of the bytes that came, null if none did
         ("sha256_matches", pa.bool_()),  # null if there are not two to compare
+        ("md5", pa.string()),  # as sha256, where it is asked for
+        ("sha512", pa.string()),  # likewise
+        ("exif", pa.string()),  # of the bytes that came, as JSON, where it is asked for
         ("width", pa.int32()),  # of the bytes here, as stored, before EXIF turns them
         ("height", pa.int32()),
         ("format", pa.string()),
@@ -85,6 +89,8 @@ def _row(outcome: Outcome[Download], *, settings: FetchLimits) -> dict[str, Any]
         "bytes": prepared.encoded or download.body if prepared else None,
         "sha256": download.sha256,
         "sha256_matches": download.sha256_matches,
+        **hash_columns(download.body, compute_hash=settings.compute_hash),
+        "exif": prepared.exif if prepared else None,
         "width": picture.width if picture else None,
         "height": picture.height if picture else None,
         "format": picture.format if picture else None,

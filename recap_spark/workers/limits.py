@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
+from recap_spark.workers.hashes import Hash
+
 _AT_LEAST_ONE = (
     "attempts",
     "connections",
@@ -36,7 +38,8 @@ class FetchLimits:
     attempts: int
     backoff_s: float  # before the second attempt; doubles with each, and varies by half
     longest_retry_after_s: float  # a server's longer wish is taken for this one
-    hash_mismatch: Literal["refuse", "keep"]
+    compute_hash: Hash  # of the raw bytes; sha256 is stored whatever is chosen
+    hash_mismatch: Literal["refuse", "keep", "ignore"]  # ignore: not compared
 
     # Where it may lead
     reachable_private_networks: tuple[str, ...]  # exceptions from "public addresses only", as CIDR

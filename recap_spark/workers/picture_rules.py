@@ -35,6 +35,9 @@ class PictureRules:
     encode_format: Literal["jpg", "png", "webp"]
     encode_quality: int  # jpg, webp: 1 to 100; png: level of compression, 0 to 9
 
+    # Metadata
+    extract_exif: bool
+
     # Decoders
     decode_processes: int  # of a task
     decode_bytes: int  # that one picture may make a decoder allocate, at one time

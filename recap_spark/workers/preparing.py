@@ -11,6 +11,7 @@ from PIL import Image
 
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers import resizing
+from recap_spark.workers.exif import exif_json
 from recap_spark.workers.faces import Box, blur_faces
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.pictures import Picture, PictureError, decoded, described, opened, prove
@@ -25,6 +26,7 @@ class Prepared:
 
     picture: Picture  # of `encoded`, or of the body
     encoded: bytes | None  # None: the body, byte by byte
+    exif: str | None  # of the body, as JSON; None if there is none or none was asked for
 
 
 def prepare(body: bytes, *, faces: Sequence[Box], rules: PictureRules, largest_pixels: int) -> Prepared:
@@ -40,14 +42,19 @@ def prepare(body: bytes, *, faces: Sequence[Box], rules: PictureRules, largest_p
         target = resizing.target_size(image.size, rules)
         if target is None and not hidden and not _reencoded(picture, rules):
             prove(image)
-            return Prepared(picture=picture, encoded=None)
+            return Prepared(picture=picture, encoded=None, exif=_exif(image, rules))
         pixels, turn = _pixels(image, target, rules, largest_pixels=largest_pixels)
+        exif = _exif(image, rules)
     # Boxes are of the picture as it is stored: what EXIF turns must be blurred before.
     if hidden:
         pixels = blur_faces(pixels, hidden)
     if target is not None:
         pixels = resizing.frame(pixels, rules)
-    return _encode(pixels if turn is None else pixels.transpose(turn), rules)
+    return _encode(pixels if turn is None else pixels.transpose(turn), rules, exif=exif)
+
+
+def _exif(image: Image.Image, rules: PictureRules) -> str | None:
+    return exif_json(image) if rules.extract_exif else None
 
 
 def _refuse(size: Size, rules: PictureRules) -> None:
@@ -79,7 +86,7 @@ def _pixels(
     return resizing.resize(pixels, target, box=box, by=by), turn
 
 
-def _encode(pixels: Image.Image, rules: PictureRules) -> Prepared:
+def _encode(pixels: Image.Image, rules: PictureRules, *, exif: str | None) -> Prepared:
     name = _FORMATS[rules.encode_format]
     option: dict[str, Any] = {"compress_level" if name == "png" else "quality": rules.encode_quality}
     # Pillow's writers hand on what they find here: profiles and comments of the picture that was read.
@@ -91,4 +98,4 @@ def _encode(pixels: Image.Image, rules: PictureRules) -> Prepared:
     except (OSError, ValueError) as cause:
         raise PictureError(FetchStatus.UNDECODABLE, f"cannot be written as {name}: {cause}") from cause
     picture = Picture(width=pixels.width, height=pixels.height, format=name)
-    return Prepared(picture=picture, encoded=out.getvalue())
+    return Prepared(picture=picture, encoded=out.getvalue(), exif=exif)

@@ -9,8 +9,10 @@ import pyarrow as pa
 
 from recap_spark.origins import Origin, folder_of
 from recap_spark.statuses import CaptionStatus
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import Row
-from recap_spark.workers.pictures import PictureError, decode_rgb
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.pixel_decoders import PixelDecoders
 
 if TYPE_CHECKING:  # the driver describes a scorer without torch; only workers load one
     from torch import Tensor
@@ -40,9 +42,9 @@ class ScorerSpec:
     preference_scale: float
     dtype: str
     batch_size: int  # images at once, each with all its captions
-    decode_threads: int
+    decode_threads: int  # each with a decoder of its own
     engine_threads: int  # of torch on a CPU
-    largest_pixels: int
+    decode: DecodeLimits
     original: str  # the captioner that stands for the sample's own alt-text
 
     def load(self, device: str) -> Scorer:
@@ -55,6 +57,7 @@ class Scorer:
 
     spec: ScorerSpec
     model: CLIPModel
+    decoders: PixelDecoders
     tokenizer: Any  # transformers' tokenizers share no one type
     side: int
     longest_text: int
@@ -88,6 +91,7 @@ def load_scorer(spec: ScorerSpec, device: str) -> Scorer:
     return Scorer(
         spec=spec,
         model=model.to(device).eval(),
+        decoders=PixelDecoders(spec.decode),
         tokenizer=AutoTokenizer.from_pretrained(source),
         side=model.config.vision_config.image_size,
         longest_text=model.config.text_config.max_position_embeddings,
@@ -102,7 +106,7 @@ def prepare_pairs(scorer: Scorer, row: Row) -> Pairs:
 
     captions = {entry["captioner"]: entry["caption"] for entry in row["captions"]}
     try:
-        picture = decode_rgb(row["bytes"], largest_pixels=scorer.spec.largest_pixels)
+        picture = scorer.decoders.decode(row["bytes"])
     except PictureError:
         return Pairs(row["uid"], None, captions)
     if scorer.spec.fit == "crop":

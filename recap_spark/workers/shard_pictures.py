@@ -14,6 +14,7 @@ from recap_spark.statuses import FetchStatus, RejectReason
 from recap_spark.workers.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.faces import Box
 from recap_spark.workers.fetcher import FETCHED
+from recap_spark.workers.hashes import hash_columns
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.partition import Row, ahead
 from recap_spark.workers.picture_rules import PictureRules
@@ -188,9 +189,11 @@ def _images(outcome: Outcome[_Meant], limits: FetchLimits) -> Iterator[Row]:
     prepared, status, detail = _ended(outcome)
     actual = hashlib.sha256(held.body).hexdigest() if held.body is not None else None
     for want in outcome.owner.wants:
-        matches = _matches(want, actual)
+        matches = None if limits.hash_mismatch == "ignore" else _matches(want, actual)
         refused = prepared is not None and matches is False and limits.hash_mismatch == "refuse"
         kept = None if refused else prepared
+        # A picture that img2dataset has resized is not what was downloaded.
+        downloaded = held.body if want.recorded in (None, actual) else None
         yield {
             "uid": want.uid,
             "status": (FetchStatus.HASH_MISMATCH if refused else status).value,
@@ -198,6 +201,8 @@ def _images(outcome: Outcome[_Meant], limits: FetchLimits) -> Iterator[Row]:
             "bytes": kept.encoded or held.body if kept else None,
             "sha256": want.recorded or actual,
             "sha256_matches": matches,
+            **hash_columns(downloaded, compute_hash=limits.compute_hash),
+            "exif": kept.exif if kept else None,
             "width": kept.picture.width if kept else None,
             "height": kept.picture.height if kept else None,
             "format": kept.picture.format if kept else None,

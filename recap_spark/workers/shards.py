@@ -7,7 +7,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -19,8 +19,10 @@ from pyarrow import fs
 from webdataset.writer import TarWriter
 
 from recap_spark.errors import InputError
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import Row
-from recap_spark.workers.pictures import PictureError, decode_rgb
+from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.pixel_decoders import PixelDecoders
 
 WRITTEN = pa.schema(
     [
@@ -50,7 +52,7 @@ class ShardFormat:
     folder: str  # path or URL that pyarrow knows
     formats: tuple[str, ...]
     jpeg_quality: int
-    largest_pixels: int
+    decode: DecodeLimits  # of pictures that are no JPEG
 
 
 class Sink(Protocol):
@@ -65,16 +67,17 @@ def write_shards(batches: Iterable[pa.RecordBatch], *, shards: ShardFormat) -> I
     The same rows make the same bytes: members are in uid order and carry no times or owners.
     """
     rows = (row for batch in batches for row in batch.to_pylist())
-    for shard, members in groupby(rows, key=lambda row: row["shard"]):
-        yield pa.RecordBatch.from_pylist(_write_shard(shard, members, shards), schema=WRITTEN)
+    with closing(PixelDecoders(shards.decode)) as decoders:
+        for shard, members in groupby(rows, key=lambda row: row["shard"]):
+            jpegs = ((row, _as_jpeg(row, decoders, quality=shards.jpeg_quality)) for row in members)
+            yield pa.RecordBatch.from_pylist(_write_shard(shard, jpegs, shards), schema=WRITTEN)
 
 
-def _write_shard(shard: int, rows: Iterable[Row], shards: ShardFormat) -> list[Row]:
+def _write_shard(shard: int, rows: Iterable[tuple[Row, bytes | None]], shards: ShardFormat) -> list[Row]:
     names = {kind: f"{kind}/{shard:08d}.{_SUFFIXES[kind]}" for kind in shards.formats}
     counts: Counter[str] = Counter()
     with _opened_all(names, shards) as sinks:
-        for row in rows:
-            jpg = _as_jpeg(row, shards)
+        for row, jpg in rows:
             if jpg is None:
                 counts["undecodable"] += 1
                 continue
@@ -159,18 +162,21 @@ def _parquet(storage: fs.FileSystem, path: str) -> Iterator[Sink]:
 _OPENERS = {"webdataset": _tar, "parquet": _parquet}
 
 
-def _as_jpeg(row: Row, shards: ShardFormat) -> bytes | None:
+def _as_jpeg(row: Row, decoders: PixelDecoders, *, quality: int) -> bytes | None:
     """A JPEG goes out as it came in; anything else is decoded by rule and encoded once.
 
-    None for what no JPEG can hold: its sides end at 65,500 pixels.
+    None for what does not decode, and for what no JPEG can hold: its sides end at 65,500 pixels.
     """
     encoded: bytes = row["bytes"]
     if row["format"] == "jpeg":
         return encoded
     out = io.BytesIO()
     try:
-        picture = decode_rgb(encoded, largest_pixels=shards.largest_pixels)
-        picture.save(out, "JPEG", quality=shards.jpeg_quality)
-    except (PictureError, OSError):
+        picture = decoders.decode(encoded)
+    except PictureError:
+        return None
+    try:
+        picture.save(out, "JPEG", quality=quality)
+    except OSError:
         return None
     return out.getvalue()

@@ -21,6 +21,7 @@ from recap_spark.models.pixels import normalise, to_pixels
 from recap_spark.settings import load
 from recap_spark.stages.caption import in_process_spec
 from recap_spark.workers.captioner import Captioner, load_captioner
+from recap_spark.workers.decode_limits import DecodeLimits
 
 CONF = Path(__file__).parents[2] / "conf"
 SPEC = replace(
@@ -30,7 +31,7 @@ SPEC = replace(
     slots=8,
     prefill_batch=3,
     decode_threads=1,
-    largest_pixels=1_000_000,
+    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
 )
 SCENES = 24
 FILL = (122, 116, 104)

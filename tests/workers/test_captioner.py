@@ -22,6 +22,7 @@ from recap_spark.workers.captioner import (
     prepare_image,
 )
 from recap_spark.workers.captions import answer_captions
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import run_partition
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -32,7 +33,7 @@ SPEC = replace(
     slots=8,
     prefill_batch=2,
     decode_threads=2,
-    largest_pixels=1_000_000,
+    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from recap_spark.errors import PlatformError
@@ -18,6 +20,7 @@ from recap_spark.settings import load
 from recap_spark.stages.caption import in_process_spec
 from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, load_captioner, prepare_image
 from recap_spark.workers.captions import CAPTIONED, engine_uid, poison_row, stream_captions
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.journal import Journal, Survivor
 from recap_spark.workers.partition import Row, stream_partition
 
@@ -30,7 +33,7 @@ SPEC = replace(
     slots=4,
     prefill_batch=2,
     decode_threads=2,
-    largest_pixels=1_000_000,
+    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
 )
 
 
@@ -59,6 +62,16 @@ def test_both_engines_give_the_same_rows():
     assert {row["finish_reason"] for row in theirs} == {"stop", "length", None}
     assert theirs[3]["status"] == "undecodable"
     assert max(batch.num_rows for batch in ours) == SPEC.batch_size
+
+
+def test_a_picture_that_kills_its_decoder_is_undecodable_and_the_others_are_captioned():
+    slow = io.BytesIO()
+    Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
+    rows = images(4)
+    rows[1]["bytes"] = slow.getvalue()
+    decode = DecodeLimits(largest_pixels=100_000_000, memory_bytes=1 << 30, cpu_s=0.1)
+    answered = by_uid(batches(replace(SPEC, max_new_tokens=4, decode=decode), rows))
+    assert [row["status"] for row in answered] == ["ok", "undecodable", "ok", "ok"]
 
 
 def test_a_partition_of_damaged_pictures_has_a_row_for_each():

@@ -46,6 +46,7 @@ from recap_spark.workers.captioner import CaptionerSpec, describe_captioner, loa
 from recap_spark.workers.captions import stream_captions
 from recap_spark.workers.checkpoint import Parts, layout_of, load_llava, load_processor
 from recap_spark.workers.conversion import convert_captioner
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import Row, stream_partition
 from recap_spark.workers.templates import Template
 
@@ -124,7 +125,7 @@ def make(folder: Path, *, tower: str) -> Made:
         engine_memory_bytes=None,
         decode_threads=1,
         engine_threads=1,
-        largest_pixels=1_000_000,
+        decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
     )
     return Made(spec, folder / "llava", llama, clip, projector)
 

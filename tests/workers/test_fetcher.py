@@ -51,6 +51,9 @@ def test_a_row_that_is_fetched_has_bytes_facts_and_hash(web, limits, fetched):
         "bytes": body,
         "sha256": hashlib.sha256(body).hexdigest(),
         "sha256_matches": None,
+        "md5": None,
+        "sha512": None,
+        "exif": None,
         "width": 64,
         "height": 48,
         "format": "webp",
@@ -67,6 +70,9 @@ def test_the_batches_have_exactly_the_promised_columns(web, limits, fetch_batche
         ("bytes", "binary"),
         ("sha256", "string"),
         ("sha256_matches", "bool"),
+        ("md5", "string"),
+        ("sha512", "string"),
+        ("exif", "string"),
         ("width", "int32"),
         ("height", "int32"),
         ("format", "string"),
@@ -113,6 +119,23 @@ def test_the_promised_hash_is_compared(web, limits, fetched):
     kept = fetched([asked], replace(limits, hash_mismatch="keep"))
     assert [row["status"] for row in kept] == ["ok", "ok"]
     assert {row["sha256_matches"] for row in kept} == {True, False}
+    unseen = fetched([asked], replace(limits, hash_mismatch="ignore"))
+    assert {(row["status"], row["sha256_matches"]) for row in unseen} == {("ok", None)}
+
+
+@pytest.mark.parametrize("name", ["md5", "sha512"])
+def test_another_hash_is_stored_beside_sha256_and_of_the_bytes_that_came(web, limits, fetched, name):
+    asked = batch([web.url("images/a.jpg"), web.url("webpage/a.jpg"), web.url("missing/a.jpg")])
+    found = fetched([asked], replace(limits, compute_hash=name), reencode="always", resize_mode="no")
+    picture, page, nothing = sorted(found, key=lambda row: row["uid"])
+    body = web.pictures["a.jpg"]
+    assert picture["bytes"] != body
+    assert {picture["sha256"], picture[name]} == {
+        hashlib.new(kind, body).hexdigest() for kind in ("sha256", name)
+    }
+    assert len(page[name]) == len(picture[name])
+    assert (nothing["sha256"], nothing[name]) == (None, None)
+    assert {row["md5" if name == "sha512" else "sha512"] for row in found} == {None}
 
 
 def test_a_page_instead_of_the_promised_picture_is_no_image_rather_than_another_hash(web, limits, fetched):

@@ -1,15 +1,18 @@
 """The bundled CLIP through the scorer's own loading code."""
 
+import io
 from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 from recap_spark.miniature.language import describe
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.models.similarity import pair_preference
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.partition import run_partition
 from recap_spark.workers.scorer import ScorerSpec, answer_scores, prepare_pairs
 
@@ -24,7 +27,7 @@ SPEC = ScorerSpec(
     batch_size=8,
     decode_threads=1,
     engine_threads=1,
-    largest_pixels=1_000_000,
+    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
     original="original",
 )
 
@@ -75,6 +78,19 @@ def test_bytes_that_do_not_decode_give_each_caption_a_status():
         ("ours", "ok"),
         ("ours", "undecodable"),
     ]
+
+
+def test_a_picture_that_kills_its_decoder_costs_its_own_captions_a_status():
+    slow = io.BytesIO()
+    Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
+    decode = DecodeLimits(largest_pixels=100_000_000, memory_bytes=1 << 30, cpu_s=0.1)
+    deadly = row(3, ours="a") | {"bytes": slow.getvalue()}
+    answered = scores([row(1, ours="b"), deadly, row(2, ours="c")], replace(SPEC, decode=decode))
+    assert {r["uid"]: r["status"] for r in answered} == {
+        f"{1:032x}": "ok",
+        f"{2:032x}": "ok",
+        f"{3:032x}": "undecodable",
+    }
 
 
 def test_a_text_longer_than_the_model_takes_is_cut_not_refused():

@@ -258,6 +258,18 @@ def test_the_recorded_hash_of_the_download_is_held_against_the_metadata(
     assert (row["bytes"] is None) == (row["status"] != "ok")
 
 
+def test_another_hash_is_of_the_download_so_a_resized_picture_has_none(tmp_path):
+    body = picture()
+    write_tar(tmp_path / "0.tar", ("a", body, None), ("b", body, None))
+    wanted = [
+        {"key": "a", "uid": UIDS[0], "recorded": sha(body), "expected": "f" * 64},
+        {"key": "b", "uid": UIDS[1], "recorded": "b" * 64, "expected": "f" * 64},
+    ]
+    rows = read(tmp_path, "0.tar", *wanted, compute_hash="md5", hash_mismatch="ignore")
+    assert [rows[uid]["md5"] for uid in UIDS[:2]] == [hashlib.md5(body).hexdigest(), None]
+    assert {(row["status"], row["sha256_matches"]) for row in rows.values()} == {("ok", None)}
+
+
 def test_a_picture_whose_own_metadata_names_another_sample_is_nobody_elses(tmp_path):
     write_tar(tmp_path / "0.tar", ("a", picture(), {"uid": UIDS[1]}), ("b", picture(), {"sha256": "c" * 64}))
     wanted = [{"key": "a", "uid": UIDS[0]}, {"key": "b", "uid": UIDS[2], "recorded": "d" * 64}]

@@ -2,11 +2,13 @@
 
 import io
 import tarfile
+from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 from PIL import Image
 
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.shards import ShardFormat, write_shards
 
 
@@ -26,7 +28,8 @@ def row(number: int, *, shard: int = 0, kind: str = "JPEG", source: str = "origi
 @pytest.fixture
 def shards(tmp_path):
     formats = ("webdataset", "parquet")
-    return ShardFormat(folder=str(tmp_path), formats=formats, jpeg_quality=95, largest_pixels=1_000)
+    decode = DecodeLimits(largest_pixels=1_000, memory_bytes=256 << 20, cpu_s=20.0)
+    return ShardFormat(folder=str(tmp_path), formats=formats, jpeg_quality=95, decode=decode)
 
 
 def written(rows, shards):
@@ -56,6 +59,15 @@ def test_a_jpeg_goes_out_as_it_came_and_others_become_jpegs(tmp_path, shards):
         pictures = [tar.extractfile(m).read() for m in tar if m.name.endswith(".jpg")]
     assert pictures[0] == encoded("JPEG")
     assert Image.open(io.BytesIO(pictures[1])).format == "JPEG"
+
+
+def test_a_picture_that_kills_its_decoder_is_counted_and_left_out(shards):
+    slow = io.BytesIO()
+    Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
+    deadly = row(2, kind="PNG") | {"bytes": slow.getvalue()}
+    hasty = replace(shards, decode=replace(shards.decode, largest_pixels=100_000_000, cpu_s=0.1))
+    answers = written([row(1), deadly, row(3, kind="PNG")], hasty)
+    assert {(a["rows"], a["undecodable"]) for a in answers} == {(2, 1)}
 
 
 def test_a_writer_that_dies_in_the_middle_leaves_no_shard_under_its_name(tmp_path, shards):

@@ -1,0 +1,70 @@
+"""Stored pictures → their pixels, by processes that may die of them
+
+What was fetched has been decoded once, but a JPEG at an eighth of its size and without its colours. The whole
+of it may still be a codec's death, which must not be the death of a task, attempt after attempt.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict
+
+from PIL import Image
+
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.decode_limits import DecodeLimits
+from recap_spark.workers.decoder import Header
+from recap_spark.workers.decoder_process import DeadError, DecoderProcess
+from recap_spark.workers.pictures import PictureError
+
+
+class PixelDecoders:
+    """As many decoders as threads ask at once. They stay until this object goes, or its process."""
+
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._order = {"limits": asdict(limits), "rules": None}
+        self._idle: deque[DecoderProcess] = deque()
+        self._end = weakref.finalize(self, _end, self._idle)
+
+    def decode(self, body: bytes) -> Image.Image:
+        """RGB, as `pictures.decode_rgb` decodes it.
+
+        Raises PictureError, also for a picture that killed its decoder, and PlatformError if none can be
+        started.
+        """
+        try:
+            header, pixels = self._asked(body)
+        except DeadError as death:
+            raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
+        if "status" in header:
+            raise PictureError(FetchStatus(header["status"]), header["detail"])
+        width, height = header["size"]
+        return Image.frombytes("RGB", (width, height), pixels)
+
+    def close(self) -> None:
+        """Let the decoders end that are not at work."""
+        self._end()
+
+    def _asked(self, body: bytes) -> tuple[Header, bytes]:
+        decoder = self._taken()
+        try:
+            decoder.give({}, body)
+            while (answer := decoder.take()) is None:  # it only says that it is ready
+                pass
+        except BaseException:  # dead, or whoever asks next would get this one's answer
+            decoder.kill()
+            raise
+        self._idle.append(decoder)
+        return answer
+
+    def _taken(self) -> DecoderProcess:
+        with suppress(IndexError):
+            return self._idle.pop()
+        return DecoderProcess(self._order, at_once=1)
+
+
+def _end(idle: deque[DecoderProcess]) -> None:
+    while idle:
+        idle.pop().close()
