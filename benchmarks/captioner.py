@@ -4,9 +4,9 @@ python benchmarks/captioner.py [--images 512] [--repeats 5] [--threads 1] [--flo
 
 On a GPU: LLaVA-1.5 on LLaMA-3-8B in full size, random weights, captions of drawn lengths; also against the
 limit that its arithmetic and memory set. Without one: the miniature, whose captions must be equal token for
-token. `generate` tries its batch sizes first, on a CPU twice each; on a CPU both then take turns, on a GPU one
-follows the other, since each wants all its memory. The engine's sizes are those of conf. Pictures are decoded
-before; normalising them is timed.
+token. `generate` tries its batch sizes first, on a CPU twice each; on a CPU both then take turns, on a GPU
+one follows the other, since each wants all its memory. The engine's sizes are those of conf. Pictures are
+decoded before; normalising them is timed.
 """
 
 from __future__ import annotations

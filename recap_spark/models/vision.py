@@ -80,7 +80,7 @@ def image_embeds(vision: Vision, pixels: Tensor) -> Tensor:
     hidden = vision.embed(pixels.to(vision.dtype))
     for layer in vision.layers:
         qkv = layer.qkv(layer.attention_norm(hidden))
-        query, keys, values = qkv.unflatten(-1, (3, vision.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, keys, values = qkv.view(*hidden.shape[:2], 3, vision.heads, -1).permute(2, 0, 3, 1, 4)
         seen = scaled_dot_product_attention(query, keys, values).transpose(1, 2)
         hidden = layer.out(seen.flatten(-2)).add_(hidden)
         hidden = layer.mlp(layer.mlp_norm(hidden)).add_(hidden)
