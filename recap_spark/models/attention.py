@@ -35,9 +35,8 @@ def empty_cache(
     if flash:
         shape = (slots, positions, groups, width)
         return like.new_zeros(shape), like.new_zeros(shape)
-    keys_sgdt = like.new_zeros(slots, groups, width, positions)
-    values_sgtd = like.new_zeros(slots, groups, positions, width)
-    return keys_sgdt.permute(0, 3, 1, 2), values_sgtd.transpose(1, 2)
+    shape = (slots, groups, positions, width)
+    return like.new_zeros(shape).transpose(1, 2), like.new_zeros(shape).transpose(1, 2)
 
 
 def prompt_attention(*, flash: bool) -> Attend:
@@ -83,7 +82,7 @@ def _products_over_slots(lengths: Tensor, *, reach: int) -> Attend:
         groups, width = keys.shape[2:]
         # The queries that share a key go together: no key is copied for them.
         query_nqd = (query * width**-0.5).reshape(rows * groups, -1, width)
-        keys_ndt = keys.permute(0, 2, 3, 1)[:rows].flatten(0, 1)[:, :, :reach]
+        keys_ndt = keys.transpose(1, 2)[:rows].flatten(0, 1)[:, :reach].transpose(1, 2)
         values_ntd = values.transpose(1, 2)[:rows].flatten(0, 1)[:, :reach]
         scores_nqt = torch.bmm(query_nqd, keys_ndt)
         scores_nqt.view(rows, -1, reach).add_(unseen_s1t)

@@ -7,23 +7,22 @@ computes keys and values only for the positions whose logits no one asks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import embedding, linear, rms_norm, silu
+from torch import Tensor
+from torch.nn.functional import embedding, rms_norm, silu
 
 from recap_spark.errors import WeightsError
 from recap_spark.models.attention import has_flash_attention, prompt_attention, slot_attention
-from recap_spark.models.float8 import float8_linear, require_float8
+from recap_spark.models.float8 import require_float8
+from recap_spark.models.linears import Linear, fused
 
 # b prompts, q new positions, s slots, t positions of a slot, h heads, g key-value heads, d width of a head,
 # e embedding
 
-Linear = Callable[[Tensor], Tensor]
 KeysValues = tuple[Tensor, Tensor]
 
 
@@ -82,7 +81,7 @@ def read_decoder(model: Any, *, positions: int, float8: bool) -> Decoder:
             layers=[_layer(layer, float8=float8) for layer in llama.layers],
             embedding_ve=weight.detach(),
             norm_e=llama.norm.weight.detach(),
-            head=_fused([model.lm_head], float8=False),
+            head=fused([model.lm_head], float8=False),
             cos_td=cos[0],
             sin_td=sin[0, :, : sin.shape[-1] // 2],
             heads=config.num_attention_heads,
@@ -182,33 +181,9 @@ def _layer(layer: Any, *, float8: bool) -> Layer:
     attention, mlp = layer.self_attn, layer.mlp
     return Layer(
         attention_norm_e=layer.input_layernorm.weight.detach(),
-        qkv=_fused([attention.q_proj, attention.k_proj, attention.v_proj], float8=float8),
-        out=_fused([attention.o_proj], float8=float8),
+        qkv=fused([attention.q_proj, attention.k_proj, attention.v_proj], float8=float8),
+        out=fused([attention.o_proj], float8=float8),
         mlp_norm_e=layer.post_attention_layernorm.weight.detach(),
-        gate_up=_fused([mlp.gate_proj, mlp.up_proj], float8=float8),
-        down=_fused([mlp.down_proj], float8=float8),
+        gate_up=fused([mlp.gate_proj, mlp.up_proj], float8=float8),
+        down=fused([mlp.down_proj], float8=float8),
     )
-
-
-def _fused(modules: Sequence[nn.Linear], *, float8: bool) -> Linear:
-    """One product for several linears of the same input."""
-    if float8 and any(module.bias is not None for module in modules):
-        raise WeightsError("float8 linears: want none with a bias, found one")
-    weight = _joined([module.weight for module in modules])
-    if float8:
-        for module in modules:
-            module.weight.data = weight.new_empty(0)
-        return float8_linear(weight)
-    biases = [module.bias for module in modules if module.bias is not None]
-    return partial(linear, weight=weight, bias=_joined(biases) if biases else None)
-
-
-def _joined(parameters: Sequence[Tensor]) -> Tensor:
-    if len(parameters) == 1:
-        return parameters[0].detach()
-    whole = torch.cat([parameter.detach() for parameter in parameters])
-    begin = 0
-    for parameter in parameters:
-        parameter.data = whole[begin : begin + parameter.shape[0]]
-        begin += parameter.shape[0]
-    return whole

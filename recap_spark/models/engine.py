@@ -19,20 +19,21 @@ from torch.nn.functional import embedding
 from recap_spark.errors import PlatformError
 from recap_spark.models.decoder import read_beginning, read_decoder, read_prompts
 from recap_spark.models.generation import Generated, until_stop
-from recap_spark.models.graphs import GraphedStep
+from recap_spark.models.graphs import GraphedStep, graph_size
 from recap_spark.models.occupancy import Occupancy, Picture
 from recap_spark.models.pixels import normalise
 from recap_spark.models.slots import (
     Memory,
     Slots,
     fill,
+    move,
     new_slots,
     prefill_bytes,
     slot_bytes,
     slots_that_fit,
     step,
 )
-from recap_spark.models.vision import check_vision, image_embeds, split_prompt
+from recap_spark.models.vision import image_embeds, read_vision, split_prompt
 
 R = TypeVar("R")
 Step = Callable[[int, int], None]  # of the number of slots, and of the positions that any of them reaches
@@ -70,9 +71,8 @@ class SlotEngine:
         std: tuple[float, ...],
         limits: EngineLimits,
     ) -> None:
-        check_vision(model)
         before, after = split_prompt(model, prompt)
-        self._model, self._limits = model, limits
+        self._vision, self._limits = read_vision(model), limits
         self._positions = len(prompt) + limits.max_new_tokens
         self._prompt_tokens, self._device = len(prompt), model.device
         self._normal = partial(normalise, mean=mean, std=std)
@@ -106,6 +106,7 @@ class SlotEngine:
                 self._refill(run)
                 if not run.live:
                     return
+                self._close_up(run)
                 answers = self._decode(run)
             yield from answers
 
@@ -127,7 +128,7 @@ class SlotEngine:
         if max(longest) > self._limits.max_new_tokens:
             raise ValueError(f"want at most {self._limits.max_new_tokens} new tokens, found {max(longest)}")
         pixels = torch.stack([picture.pixels for picture in pictures]).to(self._device)
-        seen_bne = image_embeds(self._model, self._normal(pixels))
+        seen_bne = image_embeds(self._vision, self._normal(pixels))
         embeds_bqe = torch.cat((seen_bne, self._ending_qe.expand(len(pictures), -1, -1)), dim=1)
         logits, filled = read_prompts(self._decoder, embeds_bqe, self._beginning)
         fill(
@@ -139,6 +140,17 @@ class SlotEngine:
             stops=self._stops,
         )
         run.occupy(pictures)
+
+    def _close_up(self, run: Occupancy[R]) -> None:
+        """When no picture comes any more, let the last ones share a smaller step."""
+        assert self.slots is not None
+        if run.drained and self._decoded(len(run.live)) < self._decoded(run.rows):
+            move(self.slots, run.close_up())
+
+    def _decoded(self, rows: int) -> int:
+        """How many slots a step over the first `rows` computes."""
+        assert self.slots is not None
+        return graph_size(rows, slots=self.slots.count) if self._device.type == "cuda" else rows
 
     def _decode(self, run: Occupancy[R]) -> list[tuple[R, Generated]]:
         assert self.slots is not None

@@ -30,6 +30,7 @@ class Occupancy(Generic[R]):
         self._waiting: deque[Picture[R]] = deque()
         self._live: dict[int, tuple[Picture[R], int]] = {}  # by slot; with the step at which it began
         self._steps = 0
+        self._ended = False
         self.restart(slots=slots)
 
     @property
@@ -47,6 +48,11 @@ class Occupancy(Generic[R]):
         """Steps taken by the picture that is longest under way."""
         return self._steps - min(begun for _, begun in self._live.values())
 
+    @property
+    def drained(self) -> bool:
+        """Whether no picture will come any more."""
+        return self._ended and not self._waiting
+
     def draw(self, batch: int) -> list[Picture[R]]:
         """The next pictures, as many as are read at once; none while too few slots are free for that.
 
@@ -55,8 +61,11 @@ class Occupancy(Generic[R]):
         if not self._free or (self._live and len(self._free) < min(batch, self._slots)):
             return []
         count = min(batch, len(self._free))
-        while len(self._waiting) < count and (picture := next(self._source, None)) is not None:
-            self._waiting.append(picture)
+        while len(self._waiting) < count and not self._ended:
+            picture = next(self._source, None)
+            self._ended = picture is None
+            if picture is not None:
+                self._waiting.append(picture)
         return [self._waiting.popleft() for _ in range(min(count, len(self._waiting)))]
 
     def put_back(self, pictures: list[Picture[R]]) -> None:
@@ -84,6 +93,18 @@ class Occupancy(Generic[R]):
         heapq.heappush(self._free, slot)
         picture, _ = self._live.pop(slot)
         return picture
+
+    def close_up(self) -> dict[int, int]:
+        """Move pictures from the last slots in use to the first free ones; returns which came from where.
+
+        After it no slot is free below one in use.
+        """
+        moved = {}
+        while self._free and self._live and self._free[0] < (last := max(self._live)):
+            first = heapq.heapreplace(self._free, last)
+            self._live[first] = self._live.pop(last)
+            moved[first] = last
+        return moved
 
     def restart(self, *, slots: int) -> None:
         """Begin again in other slots with every picture that was under way."""

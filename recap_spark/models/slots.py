@@ -147,6 +147,16 @@ def fill(
     slots.said_sm[rows, 0] = tokens
 
 
+def move(slots: Slots, moved: dict[int, int]) -> None:
+    """Take sequences over into other slots, which are the keys; nobody uses those they leave any more."""
+    per_slot = (slots.tokens_s, slots.lengths_s, slots.limits_s, slots.finished_s, slots.said_sm)
+    for tensor in (*per_slot, *(part for layer in slots.cache for part in layer)):
+        # One by one: a gather would ask for memory that a full GPU has not.
+        for new, old in moved.items():
+            tensor[new].copy_(tensor[old])
+    slots.finished_s[list(moved.values())] = True
+
+
 def step(decoder: Decoder, slots: Slots, stops: Tensor, *, rows: int, reach: int) -> None:
     """One more token, the likeliest, for each of the first `rows` slots."""
     tokens, lengths = slots.tokens_s[:rows], slots.lengths_s[:rows]
