@@ -31,6 +31,9 @@ _LONGEST = (
 
 # Nothing in a test may ask the network for weights or telemetry.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# Every JVM that a test starts, drivers and executors alike, ends before the second compiler and a parallel
+# collector have earned what they cost.
+os.environ |= {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,9 +51,11 @@ def settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def spark(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The laptop's session, with its metastore in a folder of the tests' own."""
+    """The laptop's session, for tables of a few rows, with its metastore in a folder of the tests' own."""
     folder = tmp_path_factory.mktemp("spark")
+    small = {"spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "1"}
     changed = {"metastore": str(folder / "metastore"), "log": str(folder / "spark.log")}
+    changed |= {"conf": settings.session.conf | small}
     session = SessionSettings.model_validate(settings.session.model_dump() | changed)
     spark = start(session, LakeSettings(root=str(folder), namespace="recap"))
     yield spark
