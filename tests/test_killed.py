@@ -25,7 +25,7 @@ pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).parents[1]
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
-ROWS, UNITS, IN_FLIGHT = 120, 5, 1
+ROWS, UNITS, IN_FLIGHT = 120, 6, 1
 PATIENCE_S = 600  # other tests may have the cores
 
 
@@ -103,8 +103,7 @@ Victims = Callable[[int], list[int]]
 
 def _kill_after_a_commit(job: Job, process: subprocess.Popen[bytes], victims: Victims, *, table: str) -> None:
     before = job.commits(table)
-    job.wait_for(process, lambda: job.commits(table) > before)
-    job.wait_for(process, lambda: bool(victims(process.pid)))
+    job.wait_for(process, lambda: job.commits(table) > before and bool(victims(process.pid)))
     os.kill(victims(process.pid)[0], signal.SIGKILL)
 
 
@@ -112,9 +111,10 @@ def _kill_while_it_fetches(survivor: Survivor, process: subprocess.Popen[bytes],
     """After a commit, when the next unit's pictures are being asked for."""
     job, before = survivor.job, survivor.job.commits("images")
     job.wait_for(process, lambda: job.commits("images") > before)
-    survivor.kept.append(_asked_of_images(survivor))
-    asked = sum(survivor.server.asked().values())
-    job.wait_for(process, lambda: sum(survivor.server.asked().values()) > asked)
+    kept = _asked_of_images(survivor)
+    survivor.kept.append(kept)
+    pictures = {_picture(url) for (url,) in job.rows("samples", "url")}
+    job.wait_for(process, lambda: bool((_asked(survivor.server).keys() & pictures) - kept.keys()))
     os.kill(victims(process.pid)[0], signal.SIGKILL)
 
 
@@ -125,11 +125,11 @@ def _asked_of_images(survivor: Survivor) -> dict[str, int]:
     return {name: times for name, times in _asked(survivor.server).items() if name in names}
 
 
-def _asked(server: Server) -> Counter[str]:
-    """How often each picture was asked for, by whatever route."""
+def _asked(server: Server, *, route: str = "/") -> Counter[str]:
+    """How often each picture was asked for, by one route or by all."""
     times: Counter[str] = Counter()
     for path, count in server.asked().items():
-        times[_picture(path)] += count
+        times[_picture(path)] += count if path.startswith(route) else 0
     return times
 
 
@@ -158,11 +158,8 @@ def test_only_the_units_in_flight_were_fetched_again(survivor):
         _picture(url): int(uid[:4], 16) * UNITS // 16**4
         for uid, url in survivor.job.rows("samples", "uid", "url")
     }
-    again = {
-        units[_picture(path)]
-        for path, times in survivor.server.asked().items()
-        if path.startswith("/images/") and times > 1
-    }
+    sound = _asked(survivor.server, route="/images/")
+    again = {units[picture] for picture, times in sound.items() if times > 1}
     assert len(survivor.kept) == 3
     assert len(again) <= len(survivor.kept) * IN_FLIGHT
 
