@@ -150,6 +150,8 @@ def _write_defaults(spark: SparkSession, folder: Path) -> None:
         "spark.sql.catalogImplementation",
         "spark.sql.warehouse.dir",
         "spark.hadoop.javax.jdo.option.ConnectionURL",
+        "spark.sql.shuffle.partitions",
+        "spark.databricks.delta.snapshotPartitions",
     ]
     conf = spark.sparkContext.getConf()
     lines = [f"{key} {value}" for key in kept if (value := conf.get(key))]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,11 @@ _LONGEST = (
 
 # Nothing in a test may ask the network for weights or telemetry.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+# Every JVM that a test starts, drivers and executors alike, ends before the second compiler and a parallel
+# collector have earned what they cost.
+os.environ |= {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+# Models of some thousand weights: a second thread would spend its time on waiting for the first.
+os.environ |= {"OMP_NUM_THREADS": "1"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,9 +55,11 @@ def settings() -> Settings:
 
 @pytest.fixture(scope="session")
 def spark(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
-    """The laptop's session, with its metastore in a folder of the tests' own."""
+    """The laptop's session, for tables of a few rows, with its metastore in a folder of the tests' own."""
     folder = tmp_path_factory.mktemp("spark")
+    small = {"spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "1"}
     changed = {"metastore": str(folder / "metastore"), "log": str(folder / "spark.log")}
+    changed |= {"conf": settings.session.conf | small}
     session = SessionSettings.model_validate(settings.session.model_dump() | changed)
     spark = start(session, LakeSettings(root=str(folder), namespace="recap"))
     yield spark
@@ -63,14 +72,20 @@ def lake(spark: SparkSession, tmp_path: Path) -> Lake:
     return Lake(spark, LakeSettings(root=str(tmp_path / "lake"), namespace=None))
 
 
+@pytest.fixture(scope="session")
+def new_lake(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Lake]:
+    """Makes an empty lake of folders, for fixtures whose lake several tests read."""
+    return lambda: Lake(spark, LakeSettings(root=str(tmp_path_factory.mktemp("lake")), namespace=None))
+
+
 Rows = Iterable[Mapping[str, Any]]
 
 
-@pytest.fixture
-def filled(lake: Lake) -> Callable[..., Lake]:
-    """Put rows into samples and images; what a row does not say is null, or of no account."""
+@pytest.fixture(scope="session")
+def fill() -> Callable[..., Lake]:
+    """Puts rows into a lake's samples and images; what a row does not say is null, or of no account."""
 
-    def fill(*, samples: Rows = (), images: Rows = ()) -> Lake:
+    def fill(lake: Lake, *, samples: Rows = (), images: Rows = ()) -> Lake:
         sample = {"source_row": 0, "source_file": "f", "url": "http://x.test/"}
         image = {"attempts": 1, "status": "ok", "fetched_at": datetime(2026, 1, 1, tzinfo=UTC)}
         for table, rows, rest in ((SAMPLES, samples, sample), (IMAGES, images, image)):
@@ -82,8 +97,13 @@ def filled(lake: Lake) -> Callable[..., Lake]:
     return fill
 
 
+@pytest.fixture
+def filled(lake: Lake, fill: Callable[..., Lake]) -> Callable[..., Lake]:
+    """The same, into the test's own lake."""
+    return partial(fill, lake)
+
+
 def _append(lake: Lake, table: Table, rows: list[dict[str, Any]]) -> None:
     values = [tuple(row.get(name) for name in table.schema.names) for row in rows]
     frame = lake.spark.createDataFrame(values, T.StructType(table.schema.fields))
-    transaction = Transaction("filled", lake.version(table))
-    assert lake.append(table, frame, transaction=transaction) == len(rows)
+    assert lake.append(table, frame, transaction=Transaction(uuid.uuid4().hex, 0)) == len(rows)

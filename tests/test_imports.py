@@ -1,6 +1,8 @@
 """The arrows between the parts hold: `jobs → stages → workers → models`, and nothing points back."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,13 @@ def test_only_the_lake_and_the_session_know_delta():
         if any(is_within(name, "delta") for name in imported(path))
     }
     assert knowing == {"lake.py", "session.py"}
+
+
+def test_a_command_starts_without_torch():
+    """It is the workers'; a driver that imports it starts seconds later."""
+    loaded = "import sys, recap_spark.cli; print({'torch', 'transformers', 'mlflow'} & sys.modules.keys())"
+    ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
 
 
 def test_no_file_is_a_drawer_for_everything():

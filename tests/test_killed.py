@@ -25,7 +25,7 @@ pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).parents[1]
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
-ROWS, UNITS, IN_FLIGHT = 200, 6, 1
+ROWS, UNITS, IN_FLIGHT = 120, 6, 1
 PATIENCE_S = 600  # other tests may have the cores
 
 
@@ -70,6 +70,7 @@ class Job:
 class Survivor:
     job: Job
     server: Server
+    kept: list[dict[str, int]]  # before each kill in fetch: how often pictures in images had been asked for
 
 
 @pytest.fixture(scope="module")
@@ -79,28 +80,61 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
     with serve(root / "web") as server:
         write_dataset(root / "web", rows=ROWS, seed=5, base_url=server.base_url)
         job = Job(root, [*CONF, _overrides(root)])
+        survivor = Survivor(job, server, [])
 
         first = job.start(executors=False)
-        job.wait_for(first, lambda: job.commits("images") >= 1)
-        _kill(first.pid)
+        _kill_while_it_fetches(survivor, first, _python_workers)
+        _kill_while_it_fetches(survivor, first, _driver)
         assert first.wait() == -signal.SIGKILL
 
         second = job.start(executors=True)
-        for victims in (_python_workers, _executor_processes):
-            before = job.commits("images")
-            job.wait_for(second, lambda before=before: job.commits("images") > before)
-            _kill(victims(second.pid)[0])
-        job.wait_for(second, lambda: job.commits("captions") >= 1)
-        _kill(second.pid)
+        _kill_while_it_fetches(survivor, second, _executor_processes)
+        for victims in (_python_workers, _executor_processes, _driver):
+            _kill_after_a_commit(job, second, victims, table="captions")
         assert second.wait() == -signal.SIGKILL
 
-        third = job.start(executors=True)
-        for victims in (_python_workers, _executor_processes):
-            before = job.commits("captions")
-            job.wait_for(third, lambda before=before: job.commits("captions") > before)
-            _kill(victims(third.pid)[0])
+        third = job.start(executors=False)
         assert third.wait(timeout=PATIENCE_S) == 0, (root / "job.log").read_text()[-4000:]
-        yield Survivor(job, server)
+        yield survivor
+
+
+Victims = Callable[[int], list[int]]
+
+
+def _kill_after_a_commit(job: Job, process: subprocess.Popen[bytes], victims: Victims, *, table: str) -> None:
+    before = job.commits(table)
+    job.wait_for(process, lambda: job.commits(table) > before and bool(victims(process.pid)))
+    os.kill(victims(process.pid)[0], signal.SIGKILL)
+
+
+def _kill_while_it_fetches(survivor: Survivor, process: subprocess.Popen[bytes], victims: Victims) -> None:
+    """After a commit, when the next unit's pictures are being asked for."""
+    job, before = survivor.job, survivor.job.commits("images")
+    job.wait_for(process, lambda: job.commits("images") > before)
+    kept = _asked_of_images(survivor)
+    survivor.kept.append(kept)
+    pictures = {_picture(url) for (url,) in job.rows("samples", "url")}
+    job.wait_for(process, lambda: bool((_asked(survivor.server).keys() & pictures) - kept.keys()))
+    os.kill(victims(process.pid)[0], signal.SIGKILL)
+
+
+def _asked_of_images(survivor: Survivor) -> dict[str, int]:
+    """How often each picture that has a row in images has been asked for."""
+    urls = dict(survivor.job.rows("samples", "uid", "url"))
+    names = {_picture(urls[uid]) for (uid,) in survivor.job.rows("images", "uid")}
+    return {name: times for name, times in _asked(survivor.server).items() if name in names}
+
+
+def _asked(server: Server, *, route: str = "/") -> Counter[str]:
+    """How often each picture was asked for, by one route or by all."""
+    times: Counter[str] = Counter()
+    for path, count in server.asked().items():
+        times[_picture(path)] += count if path.startswith(route) else 0
+    return times
+
+
+def _picture(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def test_no_uid_is_missing_and_none_is_there_twice(survivor):
@@ -116,11 +150,18 @@ def test_no_uid_is_missing_and_none_is_there_twice(survivor):
 
 def test_only_the_units_in_flight_were_fetched_again(survivor):
     """A picture is asked for once, and again only where a kill threw it away."""
-    again = [
-        path for path, times in survivor.server.asked().items() if path.startswith("/images/") and times > 1
-    ]
-    # Three kills: at most `in_flight` units each, of some ROWS / UNITS rows.
-    assert len(again) <= 3 * IN_FLIGHT * (ROWS / UNITS) * 1.5
+    asked = _asked(survivor.server)
+    for kept in survivor.kept:
+        assert kept
+        assert {name: asked[name] for name in kept} == kept
+    units = {
+        _picture(url): int(uid[:4], 16) * UNITS // 16**4
+        for uid, url in survivor.job.rows("samples", "uid", "url")
+    }
+    sound = _asked(survivor.server, route="/images/")
+    again = {units[picture] for picture, times in sound.items() if times > 1}
+    assert len(survivor.kept) == 3
+    assert len(again) <= len(survivor.kept) * IN_FLIGHT
 
 
 def test_another_process_reads_the_views_with_plain_spark_sql(survivor):
@@ -143,13 +184,16 @@ def test_another_process_reads_the_views_with_plain_spark_sql(survivor):
 
 
 def _overrides(root: Path) -> Path:
+    one = {"units": 1, "in_flight": 1, "tasks_per_unit": 1}
+    conf = {"spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "1"}
     values = {
         "lake": {"root": str(root)},
-        "session": {"metastore": str(root / "metastore"), "log": str(root / "spark.log")},
+        "session": {"metastore": str(root / "metastore"), "log": str(root / "spark.log"), "conf": conf},
         "ingest": {"source": str(root / "web" / "metadata")},
         "fetch": {"work": {"units": UNITS, "in_flight": IN_FLIGHT}},
         "caption": {"work": {"units": UNITS, "in_flight": IN_FLIGHT}},
-        "export": {"folder": str(root / "exports")},
+        "score": {"work": one},
+        "export": {"folder": str(root / "exports"), "units": 1, "tasks_per_unit": 1},
     }
     path = root / "overrides.yml"
     path.write_text(yaml.safe_dump(values))
@@ -170,8 +214,8 @@ def _executor_processes(driver: int) -> list[int]:
     return [pid for pid in backends if driver in _ancestors(pid, parents)]
 
 
-def _kill(pid: int) -> None:
-    os.kill(pid, signal.SIGKILL)
+def _driver(driver: int) -> list[int]:
+    return [driver]
 
 
 def _python_workers(driver: int) -> list[int]:

@@ -16,7 +16,6 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
-from webdataset.writer import TarWriter
 
 from recap_spark.errors import InputError
 from recap_spark.workers.decode_limits import DecodeLimits
@@ -126,6 +125,9 @@ def storage_of(folder: str) -> tuple[fs.FileSystem, str]:
 
 @contextmanager
 def _tar(storage: fs.FileSystem, path: str) -> Iterator[Sink]:
+    # It imports torch, seconds that a driver and a worker of other stages need not spend.
+    from webdataset.writer import TarWriter
+
     with storage.open_output_stream(path) as file, TarWriter(file, encoder=False, mtime=0.0) as tar:
 
         def write(row: Row, jpg: bytes) -> None:

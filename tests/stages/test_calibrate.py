@@ -37,11 +37,12 @@ def add(lake, table, rows: list[dict]) -> None:
     lake.append(table, frame, transaction=Transaction(f"test-{table.name}", 1))
 
 
-@pytest.fixture
-def published(lake, settings):
+@pytest.fixture(scope="module")
+def published(new_lake, settings):
     """Images whose published captions the miniature made under its own template; what is not to be used
     beside them.
     """
+    lake = new_lake()
     scenes = [render_bytes(draw_scene(HELD_OUT[number])) for number in range(COUNT + 3)]
     spec = captioner_spec(settings.caption)
     rows = pa.RecordBatch.from_pylist([{"uid": uid(n), "bytes": data} for n, data in enumerate(scenes)])

@@ -5,13 +5,14 @@ import io
 import json
 import tarfile
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pyspark.sql import Row
 from rich.console import Console
 
 from recap_spark.imports import IMPORTS
@@ -142,17 +143,43 @@ NAMES = tuple("abcdefghijk")
 HASHES = {"twin 1": sha("twins"), "twin 2": sha("twins"), "unknown": None}
 
 
-@pytest.fixture
-def imported(lake, settings, tmp_path):
+@dataclass(frozen=True)
+class Seen:
+    """What a run told and left."""
+
+    counts: Counter
+    statuses: dict[str, tuple]
+    faults: dict[str, tuple]
+    imports: dict[str, Row]
+    first: Row  # the row of images of the sample "a"
+
+
+@pytest.fixture(scope="module")
+def imported(new_lake, settings, tmp_path_factory) -> list[Seen]:
+    """The shards imported, imported again, and once more when there are new samples and a repaired file."""
+    lake, folder = new_lake(), tmp_path_factory.mktemp("imported")
+
+    def seen(**changed) -> Seen:
+        counts = run(lake, settings, folder / "shards", **changed)
+        imports = {row["file"]: row for row in lake.read(IMPORTS).collect()}
+        (first,) = lake.read(IMAGES).where(f"uid = '{uid('a')}'").collect()
+        return Seen(counts, statuses(lake), faults(lake), imports, first)
+
     add_samples(lake, 1, *NAMES, *HASHES, **HASHES)
-    counts = run(lake, settings, shards(tmp_path / "shards"), files_per_commit=3)
-    return lake, tmp_path / "shards", counts
+    shards(folder / "shards")
+    runs = [seen(files_per_commit=3), seen()]
+    add_samples(lake, 2, "nobody", nobody=sha("x"))
+    write_tar(
+        folder / "shards" / "00005.tar",
+        ("000050000", picture("j"), {"uid": uid("j"), "sha256": sha("j")}),
+        ("000050001", picture("k"), {"uid": uid("k"), "sha256": sha("k")}),
+    )
+    return [*runs, seen()]
 
 
 def test_every_layout_is_read_and_every_picture_ends_once(imported):
-    lake, _, counts = imported
     right = ("ok", True)
-    assert statuses(lake) == {
+    assert imported[0].statuses == {
         uid("a"): right,
         uid("b"): ("undecodable", True),
         uid("c"): ("hash_mismatch", False),
@@ -164,38 +191,30 @@ def test_every_layout_is_read_and_every_picture_ends_once(imported):
         uid("i"): right,
         uid("j"): right,
     }
-    assert counts == {"added": 10, "repeated": 1, "unmatched": 2, "failed_before": 1, "lost": 1}
-    stored = lake.read(IMAGES).where(f"uid = '{uid('a')}'").collect()[0]
+    counts = {"added": 10, "repeated": 1, "unmatched": 2, "failed_before": 1, "lost": 1}
+    assert imported[0].counts == counts
+    stored = imported[0].first
     assert (stored["bytes"], stored["attempts"], stored["width"]) == (picture("a"), 0, 16)
-    assert faults(lake) == {
+    assert imported[0].faults == {
         "00003.tar": (None, "unreadable_file", "holds other pictures than are described for it"),
         "00005.tar": (None, "unreadable_file", "ends in the middle of '000050001.jpg'"),
     }
 
 
-def test_a_rerun_adds_nothing_and_looks_only_at_faulty_files(imported, settings):
-    lake, folder, _ = imported
-    before = statuses(lake), faults(lake), lake.read(IMPORTS).orderBy("file").collect()
+def test_a_rerun_adds_nothing_and_looks_only_at_faulty_files(imported):
+    before, after, _ = imported
     # The pictures that no sample is known for are looked for again only when there are new samples.
-    assert run(lake, settings, folder) == {"held": 2, "failed_before": 1, "lost": 1}
-    assert (statuses(lake), faults(lake)) == before[:2]
-    untouched = {row["file"]: row for row in before[2] if row["fault"] is None}
-    after = {row["file"]: row for row in lake.read(IMPORTS).collect()}
-    assert {file: after[file] for file in untouched} == untouched
+    assert after.counts == {"held": 2, "failed_before": 1, "lost": 1}
+    assert (after.statuses, after.faults) == (before.statuses, before.faults)
+    untouched = {file: row for file, row in before.imports.items() if row["fault"] is None}
+    assert {file: after.imports[file] for file in untouched} == untouched
 
 
-def test_new_samples_and_repaired_files_are_seen_and_the_old_complaint_goes(imported, settings):
-    lake, folder, _ = imported
-    add_samples(lake, 2, "nobody", nobody=sha("x"))
-    write_tar(
-        folder / "00005.tar",
-        ("000050000", picture("j"), {"uid": uid("j"), "sha256": sha("j")}),
-        ("000050001", picture("k"), {"uid": uid("k"), "sha256": sha("k")}),
-    )
-    counts = run(lake, settings, folder)
-    assert counts["added"] == 2
-    assert statuses(lake).keys() >= {uid("k"), uid("nobody")}
-    assert faults(lake).keys() == {"00003.tar"}
+def test_new_samples_and_repaired_files_are_seen_and_the_old_complaint_goes(imported):
+    last = imported[2]
+    assert last.counts["added"] == 2
+    assert last.statuses.keys() >= {uid("k"), uid("nobody")}
+    assert last.faults.keys() == {"00003.tar"}
 
 
 def test_an_import_killed_after_its_pictures_were_written_adds_none_of_them_again(lake, settings, tmp_path):

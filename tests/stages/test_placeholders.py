@@ -1,6 +1,7 @@
 """A picture behind very many urls and hosts is no picture of anything, and nobody captions it."""
 
 import hashlib
+from dataclasses import dataclass
 from itertools import chain
 
 import pytest
@@ -14,8 +15,21 @@ from recap_spark.tables import IMAGES
 
 pytestmark = pytest.mark.spark
 
-REMOVED, COMMON, RARE = ("a" * 64, "b" * 64, "c" * 64)
+REMOVED, COMMON, RARE, REFUSED = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
 OFTEN = PlaceholderSettings(urls=3, hosts=2)
+REMOVED_URLS = [
+    "http://a.test/1",
+    "http://a.test/2",
+    "http://B.test/1",
+    "http://b.test:8080/2",
+    "https://c.test/",
+]
+FOUR_HOSTS = [f"http://{host}.test/" for host in "abcd"]
+SELDOM = {
+    "three urls are not more than three": FOUR_HOSTS[:3],
+    "two hosts are not more than two": [f"http://{host}.test/{page}" for host in "ab" for page in range(9)],
+    "the same urls for several alt-texts": FOUR_HOSTS[:3] * 3,
+}
 
 
 def uid_of(name: object) -> str:
@@ -39,68 +53,82 @@ def everything(*parts):
     return {"samples": list(chain(*samples)), "images": list(chain(*images))}
 
 
+def sha_of(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
+
+
 def ends(lake: Lake, sha256: str) -> set[tuple[str, str | None, bool]]:
     rows = lake.read(IMAGES).where(f"sha256 = '{sha256}'").collect()
     return {(row["status"], row["detail"], row["bytes"] is not None) for row in rows}
 
 
-def test_a_picture_behind_many_urls_and_hosts_is_marked_and_loses_its_bytes(filled):
-    urls = [
-        "http://a.test/1",
-        "http://a.test/2",
-        "http://B.test/1",
-        "http://b.test:8080/2",
-        "https://c.test/",
+@dataclass(frozen=True)
+class Marked:
+    """A lake of many pictures, marked three times: as nothing asks for it, as is asked, and again."""
+
+    lake: Lake
+    counts: list[int]
+    versions: list[int]
+
+
+@pytest.fixture(scope="module")
+def marked(new_lake, fill) -> Marked:
+    pictures = [
+        answers(REMOVED, *REMOVED_URLS),
+        answers(RARE, "http://a.test/3"),
+        answers(REFUSED, *FOUR_HOSTS, status="hash_mismatch"),
+        answers(COMMON, *FOUR_HOSTS, status="not_an_image"),
+        *(answers(sha_of(name), *urls) for name, urls in SELDOM.items()),
     ]
-    lake = filled(**everything(answers(REMOVED, *urls), answers(RARE, "http://a.test/3")))
-    assert mark_placeholders(lake, OFTEN) == 5
-    assert ends(lake, REMOVED) == {("placeholder", "one picture behind 5 urls of 3 hosts", False)}
-    assert ends(lake, RARE) == {("ok", None, True)}
+    done = Marked(fill(new_lake(), **everything(*pictures)), [], [])
+    for asked in (PlaceholderSettings(urls=None, hosts=0), OFTEN, OFTEN):
+        done.counts.append(mark_placeholders(done.lake, asked))
+        done.versions.append(done.lake.version(IMAGES))
+    return done
 
 
-def test_an_image_removed_picture_is_known_as_one_where_the_promised_hash_refused_it(filled):
-    urls = [f"http://{host}.test/" for host in "abcd"]
-    mismatched = answers(REMOVED, *urls, status="hash_mismatch")
-    pages = answers(COMMON, *urls, status="not_an_image")
-    lake = filled(**everything(mismatched, pages))
-    assert mark_placeholders(lake, OFTEN) == 4
-    assert {status for status, _, _ in ends(lake, REMOVED)} == {"placeholder"}
-    assert {status for status, _, _ in ends(lake, COMMON)} == {"not_an_image"}
+def test_a_picture_behind_many_urls_and_hosts_is_marked_and_loses_its_bytes(marked):
+    assert ends(marked.lake, REMOVED) == {("placeholder", "one picture behind 5 urls of 3 hosts", False)}
+    assert ends(marked.lake, RARE) == {("ok", None, True)}
 
 
-@pytest.mark.parametrize(
-    "urls",
-    [
-        ["http://a.test/", "http://b.test/", "http://c.test/"],  # three urls are not more than three
-        [
-            f"http://{host}.test/{page}" for host in "ab" for page in range(9)
-        ],  # two hosts are not more than two
-        ["http://a.test/", "http://b.test/", "http://c.test/"] * 3,  # the same urls for several alt-texts
-    ],
-)
-def test_a_picture_met_no_more_often_than_the_settings_allow_stays(filled, urls):
-    lake = filled(**everything(answers(COMMON, *urls)))
-    assert mark_placeholders(lake, OFTEN) == 0
-    assert {status for status, _, _ in ends(lake, COMMON)} == {"ok"}
+def test_an_image_removed_picture_is_known_as_one_where_the_promised_hash_refused_it(marked):
+    assert {status for status, _, _ in ends(marked.lake, REFUSED)} == {"placeholder"}
+    assert {status for status, _, _ in ends(marked.lake, COMMON)} == {"not_an_image"}
 
 
-def test_marking_again_changes_nothing_and_later_rows_join_those_that_are_marked(filled):
-    urls = [f"http://{host}.test/" for host in "abcd"]
-    lake = filled(**everything(answers(REMOVED, *urls)))
+@pytest.mark.parametrize("name", SELDOM)
+def test_a_picture_met_no_more_often_than_the_settings_allow_stays(marked, name):
+    assert {status for status, _, _ in ends(marked.lake, sha_of(name))} == {"ok"}
+
+
+def test_marking_again_changes_nothing(marked):
+    assert marked.counts[1:] == [9, 0]
+    assert marked.versions[2] == marked.versions[1]
+
+
+def test_no_mark_is_made_where_the_settings_ask_for_none(marked):
+    assert marked.counts[0] == 0
+    assert marked.versions[0] < marked.versions[1]
+
+
+def test_delta_rs_sees_the_marks(marked):
+    table = DeltaRsTable(f"{marked.lake.settings.root}/images")
+    query = "SELECT status, count(*) AS rows FROM images GROUP BY status"
+    found = QueryBuilder().register("images", table).execute(query).read_all()
+    assert dict(zip(*(found[name].to_pylist() for name in ("status", "rows")), strict=True)) == {
+        "placeholder": 9,
+        "not_an_image": 4,
+        "ok": 1 + 3 + 18 + 9,
+    }
+
+
+def test_later_rows_join_those_that_are_marked(filled):
+    lake = filled(**everything(answers(REMOVED, *FOUR_HOSTS)))
     mark_placeholders(lake, OFTEN)
-    version = lake.version(IMAGES)
-    assert mark_placeholders(lake, OFTEN) == 0
-    assert lake.version(IMAGES) == version
-
     filled(**everything(answers(REMOVED, "http://e.test/late")))
     assert mark_placeholders(lake, OFTEN) == 1
     assert {(status, kept) for status, _, kept in ends(lake, REMOVED)} == {("placeholder", False)}
-
-
-def test_no_mark_is_made_where_the_settings_ask_for_none(filled):
-    urls = [f"http://{host}.test/" for host in "abcd"]
-    lake = filled(**everything(answers(REMOVED, *urls)))
-    assert mark_placeholders(lake, PlaceholderSettings(urls=None, hosts=0)) == 0
 
 
 def test_marking_rewrites_no_file_that_holds_other_images(filled):
@@ -114,19 +142,6 @@ def test_marking_rewrites_no_file_that_holds_other_images(filled):
     mark_placeholders(lake, OFTEN)
     assert files_of(lake, RARE) == files
     assert not files & files_of(lake, REMOVED)
-
-
-def test_delta_rs_sees_the_marks(filled):
-    urls = [f"http://{host}.test/" for host in "abcd"]
-    lake = filled(**everything(answers(REMOVED, *urls), answers(RARE, *urls[:3])))
-    mark_placeholders(lake, OFTEN)
-    table = DeltaRsTable(f"{lake.settings.root}/images")
-    query = "SELECT status, count(*) AS rows FROM images GROUP BY status"
-    found = QueryBuilder().register("images", table).execute(query).read_all()
-    assert dict(zip(*(found[name].to_pylist() for name in ("status", "rows")), strict=True)) == {
-        "placeholder": 4,
-        "ok": 3,
-    }
 
 
 def files_of(lake: Lake, sha256: str) -> set[str]:

@@ -89,11 +89,15 @@ def test_a_failure_that_passed_is_replaced_in_place_and_asked_for_once(filled, w
 
 
 def test_only_passing_causes_with_attempts_left_and_long_enough_ago_are_tried(filled, web, patient):
-    lake = filled(**failures(web, names="a", status="gone"))
-    filled(**failures(web, names="b", attempts=3))
-    filled(**failures(web, names="c", status="timeout", attempts=2))
     recent = failures(web, names="d")
-    filled(**recent | {"images": [recent["images"][0] | {"fetched_at": datetime.now(UTC)}]})
+    recent["images"][0]["fetched_at"] = datetime.now(UTC)
+    kinds = [
+        failures(web, names="a", status="gone"),
+        failures(web, names="b", attempts=3),
+        failures(web, names="c", status="timeout", attempts=2),
+        recent,
+    ]
+    lake = filled(**{table: [row for kind in kinds for row in kind[table]] for table in recent})
     assert retry.run(lake, patient(wait_h=1.0), QUIET) == 1
     assert rows(lake) == {
         uid_of("a"): ("gone", 1),

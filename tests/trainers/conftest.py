@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +30,6 @@ from recap_spark.miniature.models import (
 )
 from recap_spark.runs import CaptionerRun, PartsSettings
 from recap_spark.trainers.captioner import PROMPT
-
-os.environ["OMP_NUM_THREADS"] = "1"
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200), "white": (250, 250, 250)}
 
