@@ -121,17 +121,21 @@ def _filled(lake: Lake, web: Web, rows: int) -> Lake:
 
 def _cpu_s() -> Counter[str]:
     """Seconds that this process's descendants have taken so far, by kind; decoders that have ended are in
-    their workers' books.
+    their workers' books, and workers that have ended in those of their daemon, a worker's parent.
     """
     spent: Counter[str] = Counter()
-    for process in _descendants(os.getpid()):
+    kinds: dict[int, str | None] = {}
+    for process in _descendants(os.getpid()):  # parents come first
         with suppress(OSError):  # it has ended
             command = Path(f"/proc/{process}/cmdline").read_bytes()
-            user, system, user_ended, system_ended = map(int, _stat(process)[11:15])
-            if kind := next((kind for word, kind in _KINDS.items() if word in command), None):
+            stat = _stat(process)
+            user, system, user_ended, system_ended = map(int, stat[11:15])
+            kinds[process] = kind = next((kind for word, kind in _KINDS.items() if word in command), None)
+            if kind:
                 spent[kind] += (user + system) * _TICK_S
             if kind == _WORKERS:
-                spent[_DECODERS] += (user_ended + system_ended) * _TICK_S
+                is_daemon = kinds.get(int(stat[1])) != _WORKERS
+                spent[_WORKERS if is_daemon else _DECODERS] += (user_ended + system_ended) * _TICK_S
     return spent
 
 

@@ -39,7 +39,7 @@ class Bench:
     folder: Path
 
     def copy(self, source: str, *, name: str) -> Callable[[], object]:
-        """Spark's own way from Parquet to Delta, without a look at any row, or a setting of the project's."""
+        """Spark's own way from Parquet to Delta, without a look at rows or the project's Parquet settings."""
         rows = self.spark.newSession().read.parquet
         return lambda: rows(source).write.format("delta").save(str(self.folder / name))
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Count = Annotated[int, Field(ge=1)]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -58,9 +60,26 @@ Filter = Annotated[
 ]
 
 
+class IngestSettings(_Strict):
+    """metadata files → samples."""
+
+    source: str
+    layout: Literal["datacomp", "recap"]
+    longest_text: Count
+    caption_cap: Count
+    files_per_commit: Count
+    rows_per_batch: Count
+    subset: str | None
+    filters: tuple[Filter, ...]
+    language_model: str | None
+    published_captioner: str
+    published_scorer: str
+    published_judge: str
+
+
 class ImportSettings(_Strict):
     """shards of pictures + samples → images; by the rules of fetch.limits where those speak of pictures."""
 
     source: str | None
-    files_per_commit: Annotated[int, Field(ge=1)]
-    tasks_per_commit: Annotated[int, Field(ge=1)]
+    files_per_commit: Count
+    tasks_per_commit: Count

@@ -17,7 +17,7 @@ from delta.exceptions import (
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
-from recap_spark.errors import InputError, PlatformError
+from recap_spark.errors import ContractError, InputError, PlatformError
 from recap_spark.settings import LakeSettings
 from recap_spark.tables import Table
 
@@ -47,11 +47,13 @@ class Lake:
     settings: LakeSettings
 
     def create(self, *tables: Table) -> None:
-        """Make the tables that are not there yet."""
+        """Make the tables that are not there yet. Raises ContractError where one lacks columns."""
         if self.settings.namespace:
             self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.settings.namespace)}")
         for table in tables:
-            if not self.holds(table):
+            if self.holds(table):
+                self._check_columns(table)
+            else:
                 self._create(table)
 
     def holds(self, table: Table) -> bool:
@@ -191,6 +193,13 @@ class Lake:
     def compact(self, table: Table) -> None:
         """Rewrite small files into large ones, clustered by the table's key."""
         self._handle(table).optimize().executeCompaction()
+
+    def _check_columns(self, table: Table) -> None:
+        held = self.spark.read.table(self.name(table.name)).columns
+        if absent := [field for field in table.schema if field.name not in held]:
+            columns = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in absent)
+            remedy = f"run `ALTER TABLE {self.name(table.name)} ADD COLUMNS ({columns})` first"
+            raise ContractError(f"{table.name}: made by an earlier version, without some columns: {remedy}")
 
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)

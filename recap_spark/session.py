@@ -39,7 +39,7 @@ _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
 # the smallest url or caption of a file tells no query anything. Parquet takes a column's path behind the #.
 _FACES = "face_bboxes.list.element.list.element"
-_UNORDERED = ("url", "sha256", "org_caption", "caption", "bytes", _FACES)
+_UNORDERED = ("url", "sha256", "md5", "sha512", "exif", "org_caption", "caption", "raw", "bytes", _FACES)
 _UNREPEATED = ("uid", "source_row", "clip_b32_similarity_score", "clip_l14_similarity_score", *_UNORDERED)
 _PARQUET = {f"parquet.enable.dictionary#{column}": "false" for column in _UNREPEATED} | {
     f"parquet.column.statistics.enabled#{column}": "false" for column in _UNORDERED
@@ -95,9 +95,22 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
         for key, value in _BINDING.items():
             spark.conf.set(key, value)
     for key, value in _PARQUET.items():
-        spark.conf.set(key, value)
+        if key not in settings.conf:
+            spark.conf.set(key, value)
     _check_binding(spark)
     return spark
+
+
+@contextmanager
+def arrow_batches(spark: SparkSession, *, rows: int) -> Iterator[None]:
+    """Meanwhile what goes to Python goes in batches of so many rows: for a session that does nothing else."""
+    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = str(spark.conf.get(key))
+    spark.conf.set(key, str(rows))
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
 
 
 def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from recap_spark.captioners import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
-from recap_spark.choices import Filter, ImportSettings
+from recap_spark.choices import ImportSettings, IngestSettings
 from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
@@ -60,22 +60,6 @@ class SessionSettings(_Section):
     jars: str | None
     start_timeout_s: float
     conf: dict[str, str]
-
-
-class IngestSettings(_Section):
-    """metadata files → samples."""
-
-    source: str
-    layout: Literal["datacomp", "recap"]
-    longest_text: Count
-    caption_cap: Count
-    files_per_commit: Count
-    subset: str | None
-    filters: tuple[Filter, ...]
-    language_model: str | None
-    published_captioner: str
-    published_scorer: str
-    published_judge: str
 
 
 class CaptionerSettings(_Section):

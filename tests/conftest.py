@@ -35,7 +35,8 @@ _LONGEST = (
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # Every JVM that a test starts, drivers and executors alike, ends before the second compiler and a parallel
 # collector have earned what they cost.
-os.environ |= {"JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {_SHORT_LIVED}".strip()
 # Models of some thousand weights: a second thread would spend its time on waiting for the first.
 os.environ |= {"OMP_NUM_THREADS": "1"}
 

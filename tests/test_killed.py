@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import process_tree
 import pyarrow as pa
 import pyspark
 import pytest
@@ -83,13 +84,13 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
         survivor = Survivor(job, server, [])
 
         first = job.start(executors=False)
-        _kill_while_it_fetches(survivor, first, _python_workers)
+        _kill_while_it_fetches(survivor, first, _decoding_workers)
         _kill_while_it_fetches(survivor, first, _driver)
         assert first.wait() == -signal.SIGKILL
 
         second = job.start(executors=True)
         _kill_while_it_fetches(survivor, second, _executor_processes)
-        for victims in (_python_workers, _executor_processes, _driver):
+        for victims in (_decoding_workers, _executor_processes, _driver):
             _kill_after_a_commit(job, second, victims, table="captions")
         assert second.wait() == -signal.SIGKILL
 
@@ -103,8 +104,19 @@ Victims = Callable[[int], list[int]]
 
 def _kill_after_a_commit(job: Job, process: subprocess.Popen[bytes], victims: Victims, *, table: str) -> None:
     before = job.commits(table)
-    job.wait_for(process, lambda: job.commits(table) > before and bool(victims(process.pid)))
-    os.kill(victims(process.pid)[0], signal.SIGKILL)
+    job.wait_for(process, lambda: job.commits(table) > before)
+    _kill(job, process, victims)
+
+
+def _kill(job: Job, process: subprocess.Popen[bytes], victims: Victims) -> None:
+    found: list[int] = []
+
+    def are_there() -> bool:
+        found[:] = victims(process.pid)
+        return bool(found)
+
+    job.wait_for(process, are_there)
+    os.kill(found[0], signal.SIGKILL)
 
 
 def _kill_while_it_fetches(survivor: Survivor, process: subprocess.Popen[bytes], victims: Victims) -> None:
@@ -115,7 +127,7 @@ def _kill_while_it_fetches(survivor: Survivor, process: subprocess.Popen[bytes],
     survivor.kept.append(kept)
     pictures = {_picture(url) for (url,) in job.rows("samples", "url")}
     job.wait_for(process, lambda: bool((_asked(survivor.server).keys() & pictures) - kept.keys()))
-    os.kill(victims(process.pid)[0], signal.SIGKILL)
+    _kill(job, process, victims)
 
 
 def _asked_of_images(survivor: Survivor) -> dict[str, int]:
@@ -160,7 +172,6 @@ def test_only_the_units_in_flight_were_fetched_again(survivor):
     }
     sound = _asked(survivor.server, route="/images/")
     again = {units[picture] for picture, times in sound.items() if times > 1}
-    assert len(survivor.kept) == 3
     assert len(again) <= len(survivor.kept) * IN_FLIGHT
 
 
@@ -209,40 +220,17 @@ def _executors(root: Path) -> Path:
 
 
 def _executor_processes(driver: int) -> list[int]:
-    parents = _parents()
-    backends = [pid for pid in parents if b"CoarseGrainedExecutorBackend" in _command(pid)]
-    return [pid for pid in backends if driver in _ancestors(pid, parents)]
+    above = process_tree.parents()
+    backends = [pid for pid in above if b"CoarseGrainedExecutorBackend" in process_tree.command(pid)]
+    return [pid for pid in backends if driver in process_tree.ancestors(pid, above)]
 
 
 def _driver(driver: int) -> list[int]:
     return [driver]
 
 
-def _python_workers(driver: int) -> list[int]:
-    """The processes that run tasks: what pyspark's daemon, a descendant of the driver, has forked."""
-    parents = _parents()
-    daemons = {pid for pid in parents if b"pyspark.daemon" in _command(pid)}
-    return [pid for pid in daemons if parents[pid] in daemons and driver in _ancestors(pid, parents)]
-
-
-def _parents() -> dict[int, int]:
-    return {int(path.name): _parent(path) for path in Path("/proc").iterdir() if path.name.isdigit()}
-
-
-def _parent(process: Path) -> int:
-    try:
-        return int((process / "stat").read_text().rpartition(")")[2].split()[1])
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-
-
-def _command(pid: int) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return b""
-
-
-def _ancestors(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    while pid := parents.get(pid, 0):
-        yield pid
+def _decoding_workers(driver: int) -> list[int]:
+    """The Python workers that have pictures decoded: those at work for fetch or caption."""
+    above = process_tree.parents()
+    workers = set(process_tree.decoders().values())
+    return [pid for pid in workers if driver in process_tree.ancestors(pid, above)]

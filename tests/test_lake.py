@@ -1,11 +1,14 @@
 """The lake writes once, refuses what breaks a contract, and keeps no one's words in its log."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from py4j.protocol import Py4JJavaError
+from pyspark.sql import types as T
 
-from recap_spark.errors import InputError
+from recap_spark.errors import ContractError, InputError
 from recap_spark.lake import Lake, Transaction
 from recap_spark.settings import LakeSettings
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SCORES
@@ -81,6 +84,23 @@ def test_the_table_itself_refuses_what_its_contract_forbids_and_its_log_keeps_no
     words = b"".join(file.read_bytes() for file in [*log.glob("*.json"), *log.glob("*.crc")])
     assert A.encode() in words  # the uid's minimum: statistics there are
     assert b"canary" not in words
+    (footer,) = (pq.read_metadata(file) for file in log.parent.rglob("*.parquet"))
+    held = {
+        chunk.path_in_schema: chunk for chunk in map(footer.row_group(0).column, range(footer.num_columns))
+    }
+    assert held["uid"].has_min_max  # files clustered by uid are passed over by it
+    assert not held["caption"].has_min_max
+    assert (held["caption"].has_dictionary_page, held["status"].has_dictionary_page) == (False, True)
+
+
+def test_a_table_made_by_an_earlier_version_says_how_to_give_it_its_new_columns(lake: Lake):
+    lake.create(replace(RATINGS, schema=T.StructType(RATINGS.schema.fields[:-1])))
+    with pytest.raises(
+        ContractError, match=r"run `ALTER TABLE \S+ ADD COLUMNS \(reason string\)` first"
+    ) as error:
+        lake.create(RATINGS)
+    lake.spark.sql(str(error.value).partition("run `")[2].rpartition("` first")[0])
+    lake.create(RATINGS)
 
 
 def test_merging_the_same_rows_twice_changes_nothing_and_null_matches_null(lake: Lake):

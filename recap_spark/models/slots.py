@@ -154,7 +154,8 @@ def move(slots: Slots, moved: dict[int, int]) -> None:
         # One by one: a gather would ask for memory that a full GPU has not.
         for new, old in moved.items():
             tensor[new].copy_(tensor[old])
-    slots.finished_s[list(moved.values())] = True
+    for old in moved.values():
+        slots.finished_s[old] = True
 
 
 def step(decoder: Decoder, slots: Slots, stops: Tensor, *, rows: int, reach: int) -> None:

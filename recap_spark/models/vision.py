@@ -64,10 +64,11 @@ def read_vision(model: Any) -> Vision:
     check_vision(model)
     tower, config = model.model.vision_tower, model.config
     layers, read = tower.encoder.layers, config.vision_feature_layer
+    count = read if read >= 0 else len(layers) + 1 + read
     with torch.no_grad():
         return Vision(
             embed=lambda pixels: tower.pre_layrnorm(tower.embeddings(pixels)),
-            layers=[_layer(layer) for layer in layers[: read + len(layers) + 1 if read < 0 else read]],
+            layers=[_layer(layer) for layer in layers[:count]],
             heads=config.vision_config.num_attention_heads,
             skipped=int(config.vision_feature_select_strategy == "default"),
             project=model.model.multi_modal_projector,

@@ -12,10 +12,12 @@ from functools import partial
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recap_spark.choices import IngestSettings
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
-from recap_spark.settings import IngestSettings, Settings
+from recap_spark.session import arrow_batches
+from recap_spark.settings import Settings
 from recap_spark.stages.checks import readable, reject_reason, repaired
 from recap_spark.stages.contest import Outcome, contested_hashes, settle, uid_hash
 from recap_spark.stages.metadata import (
@@ -48,13 +50,13 @@ class Incoming:
     rows: DataFrame
     caption_cap: int
     again: tuple[str, ...]  # files of which rejects may say what no longer holds
-    are_new: bool  # rejects holds nothing of the rows' files
+    unsaid: bool  # rejects holds nothing of the rows' files
 
     def as_samples(self, rows: DataFrame) -> DataFrame:
         """Some of the rows, checked in the shape of samples, with `reason` and `raw`."""
         others = (name for name in SAMPLES.schema.names if name != "org_caption")
         caption = readable(F.col("text"), cap=self.caption_cap).alias("org_caption")
-        # Two steps, or Spark would repair wherever `readable` looks; and for the few before they are chosen.
+        # In two steps: Spark computes a column once for all that look at it, an expression at every look.
         return rows.withColumn("text", repaired(F.col("text"))).select(*others, caption, "reason", "raw")
 
 
@@ -68,7 +70,10 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     selection = select_from(lake.spark, settings.ingest, files)
     step = settings.ingest.files_per_commit
     counts: Counter[str] = Counter()
-    with progress.stage("ingest", rows=len(files), unit="files") as advance:
+    with (
+        arrow_batches(lake.spark, rows=settings.ingest.rows_per_batch),
+        progress.stage("ingest", rows=len(files), unit="files") as advance,
+    ):
         for first in range(0, len(files), step):
             some = files[first : first + step]
             counts += _ingest_files(lake, settings.ingest, some, selection)
@@ -86,16 +91,16 @@ def _ingest_files(
     if not survey.readable:
         return _by_file(survey)
     rows = read_rows(lake.spark, survey, layout)
-    are_new = not is_said_of(lake, survey.files)
+    unsaid = not is_said_of(lake, survey.files)
     if settings.layout == "recap":
-        counts = _ingest_published(lake, settings, rows, are_new=are_new)
+        counts = _ingest_published(lake, settings, rows, unsaid=unsaid)
     else:
-        with selected(lake, rows, selection, are_new=are_new) as (wanted, left_out):
+        with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
             incoming = Incoming(
                 checked_rows(wanted, longest_text=settings.longest_text),
                 caption_cap=settings.caption_cap,
-                again=() if are_new else tuple(survey.files),
-                are_new=are_new,
+                again=() if unsaid else tuple(survey.files),
+                unsaid=unsaid,
             )
             counts = left_out + _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES))
     found = count_rows(lake.spark, survey)
@@ -107,9 +112,7 @@ def _ingest_files(
     return counts + _by_file(survey)
 
 
-def _ingest_published(
-    lake: Lake, settings: IngestSettings, rows: DataFrame, *, are_new: bool
-) -> Counter[str]:
+def _ingest_published(lake: Lake, settings: IngestSettings, rows: DataFrame, *, unsaid: bool) -> Counter[str]:
     """A published recaptioning adds captions to the samples that are stored, and samples where there are
     none.
     """
@@ -121,7 +124,7 @@ def _ingest_published(
         fresh = identified.join(stored, on="uid", how="left_anti")
         checked = checked_rows(fresh, longest_text=settings.longest_text).persist()
         # Rows that a first run refused as repeated are held by the second, which says nothing of them.
-        incoming = Incoming(checked, caption_cap=settings.caption_cap, again=(), are_new=are_new)
+        incoming = Incoming(checked, caption_cap=settings.caption_cap, again=(), unsaid=unsaid)
         counts = _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES).limit(0))
         add_published(lake, identified, settings=settings)
     finally:
@@ -132,45 +135,44 @@ def _ingest_published(
 def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counter[str]:
     """Good rows that claim a uid alone pass straight through; the others are few, and settled apart."""
     version = lake.version(SAMPLES)
-    rows = incoming.rows
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    hashes = _hinted(contested_hashes(rows, rivals).localCheckpoint())
-    is_contested = uid_hash() == F.col("uid_hash")
-    special = incoming.as_samples(_refused_or_contested(rows, hashes)).persist()
+    hashes = _hinted(contested_hashes(incoming.rows, rivals).localCheckpoint())
+    special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
-    settled = settle(claims, rivals.join(hashes, is_contested, how="left_semi")).localCheckpoint()
-    try:
-        counts = _counts(special, settled)
-        rejects = _rejects(special, claims, settled, rivals)
-        retract(lake, rejects, files=incoming.again)
-        displaces = _ended(settled, Outcome.DISPLACED)
-        once = Transaction("ingest", version)
-        refusing = partial(refuse, lake, rejects, once=once, are_new=incoming.are_new and not displaces)
-        if not displaces and _adds_nothing(rows, special, settled):
-            refusing()
-            return counts
-        winners = _of(claims, settled, Outcome.ADDED).select(*SAMPLES.schema.names).hint("rebalance")
-        # Whatever shares a uid, or its hash, with a special row is special itself.
-        taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct())
-        free = rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
-        samples = incoming.as_samples(free).select(*SAMPLES.schema.names).unionByName(winners)
-        with ThreadPoolExecutor(1) as beside:
-            # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
-            refused = beside.submit(refusing)
-            if displaces:
-                refused.result()  # what a stored row said has to be in rejects before it is gone
-                _displace(lake, settled)
-                version += (
-                    1  # by our own deletion: an ingest that begins now sees it, and must not commit beside us
-                )
-            added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
-            refused.result()
-        if added is None:
-            raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
-    finally:
-        special.unpersist()
+    held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
+    settled = settle(claims, held).localCheckpoint()
+    counts = _counts(special, settled)
+    rejects = _rejects(special, claims, settled, rivals)
+    retract(lake, rejects, files=incoming.again)
+    displaces = _ended(settled, Outcome.DISPLACED)
+    once = Transaction("ingest", version)
+    refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid and not displaces)
+    if not displaces and _adds_nothing(incoming.rows, special, settled):
+        refusing()
+        return counts
+    samples = _samples(incoming, special, _of(claims, settled, Outcome.ADDED))
+    with ThreadPoolExecutor(1) as beside:
+        # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
+        refused = beside.submit(refusing)
+        if displaces:
+            refused.result()  # what a stored row said has to be in rejects before it is gone
+            _displace(lake, settled)
+            # By our own deletion: an ingest that begins now sees it, and must not commit beside us.
+            version += 1
+        added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
+        refused.result()
+    if added is None:
+        raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
     return counts + Counter({str(Outcome.ADDED): added})
+
+
+def _samples(incoming: Incoming, special: DataFrame, winners: DataFrame) -> DataFrame:
+    # Whatever shares a uid, or its hash, with a special row is special itself.
+    taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct())
+    free = incoming.rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
+    columns = SAMPLES.schema.names
+    return incoming.as_samples(free).select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
 
 
 def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
@@ -180,8 +182,8 @@ def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
 
 
 def _hinted(hashes: DataFrame) -> DataFrame:
-    """A checkpoint has lost its statistics; without the hint the whole metadata would be shuffled to meet a
-    few hashes.
+    """Spark knows no size of what comes from a checkpoint; without the hint the whole metadata would be
+    shuffled to meet a few hashes.
     """
     return F.broadcast(hashes) if hashes.count() <= _BROADCAST_HASHES else hashes
 

@@ -8,9 +8,9 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from recap_spark.choices import IngestSettings
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
-from recap_spark.settings import IngestSettings
 from recap_spark.statuses import CaptionStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, ORIGINAL, RATINGS, SAMPLES, SCORES, Table
 

@@ -29,12 +29,12 @@ def is_said_of(lake: Lake, files: Iterable[str]) -> bool:
     return not lake.read(REJECTS).where(F.col("source_file").isin(*_names(files))).isEmpty()
 
 
-def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, are_new: bool) -> None:
+def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, unsaid: bool) -> None:
     """Add to rejects: by a plain append where nothing can have been said of the rows before, else by a
     merge, which goes through the table.
     """
     # Delta skips the append where `once` was used: for which rows, by a run that was killed, nobody knows.
-    if not are_new or lake.append(REJECTS, rejects, transaction=once) is None:
+    if not unsaid or lake.append(REJECTS, rejects, transaction=once) is None:
         lake.upsert(REJECTS, rejects)
 
 

@@ -17,10 +17,16 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
-from recap_spark.choices import BasicFilter, CaptionFilter, ClipFractionFilter, ClipThresholdFilter, Filter
+from recap_spark.choices import (
+    BasicFilter,
+    CaptionFilter,
+    ClipFractionFilter,
+    ClipThresholdFilter,
+    Filter,
+    IngestSettings,
+)
 from recap_spark.errors import SettingsError
 from recap_spark.lake import Lake, Transaction
-from recap_spark.settings import IngestSettings
 from recap_spark.stages.checks import is_md5_like, reject_reason
 from recap_spark.stages.fractions import Cut, find_cut
 from recap_spark.stages.metadata import DATACOMP, read_rows, survey_files
@@ -90,15 +96,15 @@ def select_from(spark: SparkSession, settings: IngestSettings, files: list[str])
 
 @contextmanager
 def selected(
-    lake: Lake, rows: DataFrame, selection: Selection | None, *, are_new: bool
+    lake: Lake, rows: DataFrame, selection: Selection | None, *, unsaid: bool
 ) -> Iterator[tuple[DataFrame, Counter[str]]]:
     """The rows that are wanted, and how many are not, by reason. What filters leave out goes to rejects.
 
-    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason. `are_new` where
+    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason. `unsaid` where
     rejects holds nothing of the rows' files.
     """
     if selection is None:
-        if not are_new:
+        if not unsaid:
             _retract(lake, rows.withColumn("left_out", F.lit(None).cast("string")))
         yield rows, Counter()
         return
@@ -110,11 +116,11 @@ def selected(
     try:
         left_out = decided.where(F.col("left_out").isNotNull())
         counts = left_out.groupBy("left_out").count().collect()
-        if not are_new:
+        if not unsaid:
             _retract(lake, decided)
         if selection.conditions:
             once = Transaction("ingest-filters", lake.version(SAMPLES))
-            refuse(lake, _filtered(decided), once=once, are_new=are_new)
+            refuse(lake, _filtered(decided), once=once, unsaid=unsaid)
         wanted = decided.where(F.col("left_out").isNull()).drop("left_out")
         yield wanted, Counter({row["left_out"]: row["count"] for row in counts})
     finally:

@@ -15,8 +15,15 @@ from recap_spark.workers.decoder import Header, read_frame, write_frame
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(32 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
 
+_BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)  # no codec raises these
+
+
 class DeadError(Exception):
     """A decoder ended before it answered; the message says how."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(_death(code))
+        self.is_by_others = code in _BY_OTHERS  # by a machine short of memory, say, whatever the picture was
 
 
 class DecoderProcess:
@@ -28,18 +35,26 @@ class DecoderProcess:
         self._free = self._places.copy()
         # A worker's modules may come from archives that were added to its path after it had started.
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "recap_spark.workers.decoder"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            pass_fds=self._places,
-            env=os.environ | _HEAP | {"PYTHONPATH": path},
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "recap_spark.workers.decoder"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                pass_fds=self._places,
+                env=os.environ | _HEAP | {"PYTHONPATH": path},
+            )
+        except OSError as cause:
+            self._close_places()
+            raise PlatformError(f"want a process that decodes pictures, found: {cause}") from cause
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._asked, self.answers = self._process.stdin.fileno(), self._process.stdout.fileno()
         write_frame(self._asked, self._free.pop(), order, b"")
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
 
     def give(self, header: Header, body: bytes) -> None:
         write_frame(self._asked, self._free.pop(), header, body)
@@ -51,10 +66,11 @@ class DecoderProcess:
         """
         frame = read_frame(self.answers)
         if frame is None:
-            death = _death(self.close())
+            death = DeadError(self.close())
             if not self._is_ready:
-                raise PlatformError(f"want a process that decodes pictures, found that it {death}")
-            raise DeadError(death)
+                found = f"found that it {death}; standard error of this worker says why"
+                raise PlatformError(f"want a process that decodes pictures, {found}")
+            raise death
         place, header, answer = frame
         self._free.append(place)
         if not self._is_ready:
@@ -72,9 +88,12 @@ class DecoderProcess:
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
+        self._close_places()
+        return self._process.wait()
+
+    def _close_places(self) -> None:
         while self._places:
             os.close(self._places.pop())
-        return self._process.wait()
 
 
 def _death(code: int) -> str:

@@ -17,12 +17,13 @@ from PIL.TiffImagePlugin import IFDRational
 _LARGEST_BLOCK = 1 << 18  # a JPEG's segment holds 64 KiB; other containers set no bound
 _LONGEST_VALUE = 256  # characters; a copyright notice has a hundred
 _MOST_TAGS = 128  # a camera writes some 60
+_LONGEST = 1 << 16  # bytes of JSON
 _POINTERS = frozenset({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo})
 
 
 def exif_json(image: Image.Image) -> str | None:
-    """What EXIF says, in at most some tens of kilobytes of ASCII; None where it says nothing, or is too
-    broken to be read.
+    """What EXIF says, in at most 64 KiB of ASCII; None where it says nothing, or more, or is too broken to be
+    read.
 
     For a picture whose pixels are loaded: a PNG's EXIF may be behind them.
     """
@@ -34,7 +35,8 @@ def exif_json(image: Image.Image) -> str | None:
     # memory: pixels were loaded before, so a block that asks for more than there is lies about its size.
     except Exception:
         return None
-    return json.dumps(tags) if tags else None
+    said = json.dumps(tags)
+    return said if tags and len(said) <= _LONGEST else None
 
 
 def _tags(exif: Image.Exif) -> Iterator[tuple[str, str]]:

@@ -6,6 +6,7 @@ of it may still be a codec's death, which must not be the death of a task, attem
 
 from __future__ import annotations
 
+import logging
 import weakref
 from collections import deque
 from contextlib import suppress
@@ -13,11 +14,14 @@ from dataclasses import asdict
 
 from PIL import Image
 
+from recap_spark.errors import PlatformError
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.decoder import Header
 from recap_spark.workers.decoder_process import DeadError, DecoderProcess
 from recap_spark.workers.pictures import PictureError
+
+_log = logging.getLogger(__name__)
 
 
 class PixelDecoders:
@@ -32,12 +36,15 @@ class PixelDecoders:
         """RGB, as `pictures.decode_rgb` decodes it.
 
         Raises PictureError, also for a picture that killed its decoder, and PlatformError if none can be
-        started.
+        started, or somebody kills the second as well.
         """
         try:
             header, pixels = self._asked(body)
         except DeadError as death:
-            raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
+            _log.warning("a decoder of stored pictures %s", death)
+            if not death.is_by_others:
+                raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
+            header, pixels = self._asked_again(body)
         if "status" in header:
             raise PictureError(FetchStatus(header["status"]), header["detail"])
         width, height = header["size"]
@@ -59,9 +66,22 @@ class PixelDecoders:
         self._idle.append(decoder)
         return answer
 
+    def _asked_again(self, body: bytes) -> tuple[Header, bytes]:
+        try:
+            return self._asked(body)
+        except DeadError as death:
+            if not death.is_by_others:
+                raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
+            wanted = "want memory for decode_threads decoders of decode.memory_bytes each in every task"
+            raise PlatformError(f"{wanted}, found that a decoder {death}, and the next as well") from death
+
     def _taken(self) -> DecoderProcess:
         with suppress(IndexError):
-            return self._idle.pop()
+            while True:
+                decoder = self._idle.pop()
+                if decoder.is_running:
+                    return decoder
+                decoder.close()  # whatever ended it while nobody asked was no picture's doing
         return DecoderProcess(self._order, at_once=1)
 
 

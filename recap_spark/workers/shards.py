@@ -63,7 +63,8 @@ class Sink(Protocol):
 def write_shards(batches: Iterable[pa.RecordBatch], *, shards: ShardFormat) -> Iterator[pa.RecordBatch]:
     """Write every shard of the partition in every format. One row of WRITTEN for each file.
 
-    The same rows make the same bytes: members are in uid order and carry no times or owners.
+    The same rows make the same bytes, unless a decoder ran out of time or memory: members are in uid order
+    and carry no times or owners.
     """
     rows = (row for batch in batches for row in batch.to_pylist())
     with closing(PixelDecoders(shards.decode)) as decoders:

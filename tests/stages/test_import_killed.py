@@ -10,10 +10,11 @@ import tarfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import process_tree
 import pytest
 from PIL import Image
 from py4j.protocol import Py4JError
@@ -46,29 +47,11 @@ def write_shard(path: Path, file: int) -> None:
             archive.addfile(info, io.BytesIO(out.getvalue()))
 
 
-def stat(process: int) -> list[str]:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ["Z", "0"]
-
-
-def ancestors(process: int) -> Iterator[int]:
-    while process := int(stat(process)[1]):
-        yield process
-
-
 def decoding_workers() -> set[int]:
     """The Python workers of this session's tasks that have a decoder at their side."""
-    found = set()
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and b"recap_spark.workers.decoder" in (folder / "cmdline").read_bytes():
-                worker, *above = ancestors(int(folder.name))
-                found |= {worker} if os.getpid() in above else set()
-        except (OSError, ValueError):  # no process any more
-            continue
-    return found
+    above = process_tree.parents()
+    workers = set(process_tree.decoders().values())
+    return {worker for worker in workers if os.getpid() in process_tree.ancestors(worker, above)}
 
 
 def kill_workers(killed: set[int], *, after: Callable[[], bool], until: threading.Event) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import process_tree
 import pytest
 from PIL import Image
 
@@ -52,17 +53,20 @@ def prepared(rules):
     return prepared
 
 
+@pytest.fixture(autouse=True)
+def elders():
+    """Decoders of models that earlier tests have left loaded."""
+    _elders.clear()
+    _elders.update(process_tree.decoders())
+
+
+_elders = set()
+
+
 def decoders():
     """The processes that decode for this one: process id → resident bytes."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"recap_spark.workers.decoder" in (folder / "cmdline").read_bytes():
-                found[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * 4096
-        except (OSError, ValueError, IndexError):  # no process, or not any more
-            continue
-    return found
+    mine = [process for process, parent in process_tree.decoders().items() if parent == os.getpid()]
+    return {process: process_tree.resident_bytes(process) for process in mine if process not in _elders}
 
 
 def until(condition):

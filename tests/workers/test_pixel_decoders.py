@@ -10,10 +10,11 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+import process_tree
 import pytest
 from PIL import ExifTags, Image
 
@@ -49,17 +50,27 @@ def decoders():
     made.close()
 
 
+@pytest.fixture(autouse=True)
+def elders():
+    """Decoders of models that earlier tests have left loaded."""
+    _elders.clear()
+    _elders.update(process_tree.decoders())
+
+
+_elders = set()
+
+
 def processes():
     """The decoders of this process: process id → resident bytes."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"recap_spark.workers.decoder" in (folder / "cmdline").read_bytes():
-                found[int(folder.name)] = int((folder / "statm").read_text().split()[1]) * 4096
-        except (OSError, ValueError, IndexError):  # no process, or not any more
-            continue
-    return found
+    mine = [process for process, parent in process_tree.decoders().items() if parent == os.getpid()]
+    return {process: process_tree.resident_bytes(process) for process in mine if process not in _elders}
+
+
+def until(condition):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def ending(decoders, body):
@@ -88,24 +99,50 @@ def test_the_pixels_are_those_that_this_process_would_decode(decoders):
 def test_what_is_no_picture_says_so(decoders):
     assert ending(decoders, b"<html>") == (FetchStatus.NOT_AN_IMAGE, "starts with 3c 68 74 6d 6c 3e")
     assert ending(decoders, encoded(noise())[:300])[0] == FetchStatus.UNDECODABLE
-    modest = PixelDecoders(replace(LIMITS, largest_pixels=1000, memory_bytes=64 << 20))
-    assert ending(modest, encoded(noise())) == (FetchStatus.TOO_MANY_PIXELS, "40 x 30")
-    swelling = PixelDecoders(replace(LIMITS, memory_bytes=64 << 20))
-    assert ending(swelling, large()) == (FetchStatus.DECODER_CRASH, "needs more than 64 MiB")
+    with closing(PixelDecoders(replace(LIMITS, largest_pixels=1000, memory_bytes=64 << 20))) as modest:
+        assert ending(modest, encoded(noise())) == (FetchStatus.TOO_MANY_PIXELS, "40 x 30")
+    with closing(PixelDecoders(replace(LIMITS, memory_bytes=64 << 20))) as swelling:
+        assert ending(swelling, large()) == (FetchStatus.DECODER_CRASH, "needs more than 64 MiB")
 
 
 def test_a_picture_that_takes_too_long_kills_its_decoder_and_the_next_one_is_decoded():
-    hasty = PixelDecoders(replace(LIMITS, cpu_s=0.05))
-    assert ending(hasty, large()) == (FetchStatus.DECODER_CRASH, "ran out of CPU time")
-    assert hasty.decode(encoded(noise())).size == (40, 30)
+    with closing(PixelDecoders(replace(LIMITS, cpu_s=0.05))) as hasty:
+        assert ending(hasty, large()) == (FetchStatus.DECODER_CRASH, "ran out of CPU time")
+        assert hasty.decode(encoded(noise())).size == (40, 30)
+
+
+def test_a_decoder_that_somebody_ended_while_it_was_idle_costs_no_picture(decoders):
+    decoders.decode(encoded(noise()))
+    (idle,) = processes()
+    os.kill(idle, signal.SIGKILL)
+    until(lambda: process_tree.resident_bytes(idle) == 0)
+    assert decoders.decode(encoded(noise())).size == (40, 30)
+
+
+def test_a_machine_that_kills_decoders_is_at_fault_and_not_the_picture(decoders):
+    def kill_who_decodes(times):
+        for _ in range(times):
+            until(lambda: max(processes().values(), default=0) > 60 << 20)
+            large, _ = max(processes().items(), key=lambda process: process[1])
+            os.kill(large, signal.SIGKILL)
+            until(lambda large=large: process_tree.resident_bytes(large) == 0)
+
+    with ThreadPoolExecutor(1) as threads:
+        killing = threads.submit(kill_who_decodes, 1)
+        assert decoders.decode(large()).size == (14_000, 7_000)
+        killing.result()
+        decoders.close()
+        killing = threads.submit(kill_who_decodes, 2)
+        with pytest.raises(PlatformError, match=r"decode\.memory_bytes .* was killed by SIGKILL"):
+            decoders.decode(large())
+        killing.result()
 
 
 def test_a_decoder_that_dies_takes_no_other_thread_s_picture_along(decoders):
     def kill_who_decodes_the_large_one():
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            if big := [process for process, resident in processes().items() if resident > 60 << 20]:
-                return os.kill(big[0], signal.SIGSEGV)
+        until(lambda: max(processes().values(), default=0) > 60 << 20)
+        largest, _ = max(processes().items(), key=lambda process: process[1])
+        os.kill(largest, signal.SIGSEGV)
 
     small = [encoded(noise(size=(20 + place, 20))) for place in range(40)]
     killer = threading.Thread(target=kill_who_decodes_the_large_one)
