@@ -3,8 +3,8 @@
 python benchmarks/fetch.py --img2dataset PYTHON [--images 10000] [--repeats 5] [--only kept,resized]
 
 img2dataset (1.47.0, `pip install img2dataset`) lives in a virtual environment of its own, whose Python is
-named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their own on the same cores, and a
-hundred loopback addresses are the hosts. Neither side writes, both verify sha256, neither's start is timed.
+named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their own on the same cores, and
+--hosts loopback addresses are the hosts. Neither side writes, both verify sha256, neither's start is timed.
 Both are tuned in the same run, on a fifth of the rows: img2dataset by its threads, ours by its connections.
 Every claim's ratio is made so that more is better.
 
@@ -110,7 +110,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--few", type=int, default=1_000, help="urls of the smaller memory run")
     parser.add_argument("--many", type=int, default=50_000, help="urls of the larger memory run")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--hosts", type=int, default=100)
+    parser.add_argument("--hosts", type=int, default=400)
     parser.add_argument("--servers", type=int, default=2, help="processes that serve")
     parser.add_argument("--deadline", type=float, default=10.0, help="seconds a url, where hosts are dead")
     claimed = [name for name in _PARTS if name != "profile"]

@@ -31,6 +31,8 @@ class _Host:
     next_call: float = 0.0  # by our own delay
     open_again: float = 0.0  # by the host's Retry-After
     failures: int = 0  # in a row
+    under_way: int = 0  # requests
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one of these, since it was last cleared
     down_until: float = 0.0
 
 
@@ -80,6 +82,7 @@ class Hosts:
                     _refuse_if_down(host)
                     await _wait_as_told(host, clock=clock)
                     await self._keep_the_delay(name, host, delay_s=delay_s, clock=clock)
+                    await self._await_verdicts(host, clock=clock)
                     async with _Held(self._connections, clock=clock):
                         with self._verdict(host):
                             yield
@@ -129,8 +132,32 @@ class Hosts:
             async with off_the_clock(clock):
                 await asyncio.sleep(start - now)
 
+    async def _await_verdicts(self, host: _Host, *, clock: asyncio.Timeout) -> None:
+        """Send nobody more to a host while requests under way may show that it is dead: each would be at the
+        cost of a deadline.
+        """
+        while self._is_in_doubt(host):
+            host.ended.clear()
+            async with off_the_clock(clock):
+                await host.ended.wait()
+            _refuse_if_down(host)
+
+    def _is_in_doubt(self, host: _Host) -> bool:
+        left = self._limits.dead_after_failures - host.failures
+        return host.failures > 0 and host.under_way > 0 and host.under_way >= left
+
     @contextmanager
     def _verdict(self, host: _Host) -> Iterator[None]:
+        host.under_way += 1
+        try:
+            with self._counted(host):
+                yield
+        finally:
+            host.under_way -= 1
+            host.ended.set()
+
+    @contextmanager
+    def _counted(self, host: _Host) -> Iterator[None]:
         now = asyncio.get_running_loop().time
         if host.failures >= self._limits.dead_after_failures:  # the one that tries again; the others stay out
             host.down_until = now() + self._limits.dead_for_s

@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -129,6 +130,21 @@ def test_a_dead_host_is_left_alone_and_tried_again_after_a_while(web, limits, tm
 
     found = [(download.status, download.attempts) for download in download_all(in_two_goes(), settings=wary)]
     assert found == [("connect", 1)] * 3 + [("host_down", 0)] * 5 + [("ok", 1)] * 3
+
+
+def test_a_silent_host_costs_one_deadline_however_many_urls_it_has(handled, limits):
+    asked = []
+
+    def answer(handler):
+        asked.append(handler.path)
+        time.sleep(1.5)
+        handler.reply(200, b"late")
+
+    with handled(answer) as server:
+        wary = replace(limits, attempts=1, deadline_s=0.5, dead_after_failures=4, connections_per_host=4)
+        found = [download.status for download in download_all(requests(*[server.url] * 30), settings=wary)]
+    assert Counter(found) == {"timeout": 4, "host_down": 26}
+    assert len(asked) == 4
 
 
 def test_hosts_are_forgotten_beyond_the_number_remembered(web, limits):
