@@ -231,7 +231,8 @@ def memory(bench: Bench) -> list[Claim]:
 def profile(bench: Bench) -> list[Claim]:
     """Where a kept picture's CPU time goes."""
     web, rows = healthy(bench.hosts, port=bench.port, sha256=bench.sha256), bench.arguments.images
-    print_profile(web, pictures(), rows=rows, limits=bench.limits)
+    resized_rules = replace(bench.rules, **_RESIZED)
+    print_profile(web, pictures(), rows=rows, limits=bench.limits, resized=resized_rules)
     return []
 
 

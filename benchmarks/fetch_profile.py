@@ -37,6 +37,7 @@ from recap_spark.statuses import FetchStatus
 from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetcher import FETCHED
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.pictures import decode_rgb, opened
 from recap_spark.workers.preparing import prepare
 
@@ -48,10 +49,12 @@ _JVM, _WORKERS, _DECODERS = "JVM: Spark, Arrow, Delta", "Python workers", "decod
 _KINDS = {b"recap_spark.workers.decoder": _DECODERS, b"pyspark.daemon": _WORKERS, b"java": _JVM}
 
 
-def print_profile(web: Web, bodies: Sequence[bytes], *, rows: int, limits: FetchLimits) -> None:
+def print_profile(
+    web: Web, bodies: Sequence[bytes], *, rows: int, limits: FetchLimits, resized: PictureRules
+) -> None:
     """A line for each process and each part: milliseconds of CPU time a picture, and its share of all."""
     whole = {kind: 1e3 * spent / rows for kind, spent in _stage_cpu_s(web, rows, limits).items()}
-    client, hashing, arrow, header, proof, pixels = _parts_alone(web, bodies, limits)
+    client, hashing, arrow, header, proof, pixels, small = _parts_alone(web, bodies, limits, resized)
     lines = {
         _WORKERS: whole[_WORKERS],
         "  aiohttp's client alone": client,
@@ -71,6 +74,7 @@ def print_profile(web: Web, bodies: Sequence[bytes], *, rows: int, limits: Fetch
     bound = client + hashing + proof
     print(f"\nclient, sha256 and proof alone: {bound:.2f} ms, {bound / total:.0%} of all")
     print(f"not done to kept pictures: to decode them whole, as RGB: {pixels:.2f} ms")
+    print(f"and to decode them, make them {resized.image_size} px and encode them again: {small:.2f} ms")
 
 
 def _stage_cpu_s(web: Web, rows: int, limits: FetchLimits) -> dict[str, float]:
@@ -151,8 +155,10 @@ def _descendants(process: int) -> Iterator[int]:
                 yield from _descendants(child)
 
 
-def _parts_alone(web: Web, bodies: Sequence[bytes], limits: FetchLimits) -> tuple[float, ...]:
-    """Milliseconds of this process's CPU time a picture: client, sha256, Arrow, header, proof, pixels."""
+def _parts_alone(
+    web: Web, bodies: Sequence[bytes], limits: FetchLimits, resized: PictureRules
+) -> tuple[float, ...]:
+    """Milliseconds of CPU time a picture: client, sha256, Arrow, header, proof, pixels, resized."""
     rules = load(_CONF / "base.yml").fetch.picture
     most = limits.largest_pixels
 
@@ -168,6 +174,7 @@ def _parts_alone(web: Web, bodies: Sequence[bytes], limits: FetchLimits) -> tupl
         lambda: [header(body) for body in _many(bodies)],
         lambda: [prepare(body, faces=(), rules=rules, largest_pixels=most) for body in _many(bodies)],
         lambda: [decode_rgb(body, largest_pixels=most) for body in _many(bodies)],
+        lambda: [prepare(body, faces=(), rules=resized, largest_pixels=most) for body in _many(bodies)],
     )
     return tuple(map(_alone_ms, parts))
 
