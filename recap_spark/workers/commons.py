@@ -1,13 +1,15 @@
-"""What the worker processes of one executor owe a host together: places to hold there, and a delay to keep
+"""What the worker processes of one executor owe a host together, and know of it: places, delay, failures
 
 Spark runs each task's Python in a process of its own, so a limit within a process is multiplied by the tasks
-that run at once. Two files in the executor's local folder, which Spark makes and removes, join them:
+that run at once. Three files in the executor's local folder, which Spark makes and removes, join them:
 
 - `hosts.lock`, which stays empty: a place at a host is a lock on one byte beyond its end, at the hash of the
   host's name. The kernel drops a process's locks when it dies, by `kill -9` too, so no place is ever lost,
   and nothing has to be cleaned up. A place costs some 4 µs, and 17 µs where 900 others are held.
 - `delays`, a table in shared memory: when the next request to a host may start, on the clock of the machine.
   Hosts whose names share one of its rows keep their delay together, which is more patience than they asked.
+- `failures`, another: how many requests to a host have failed in a row, and when the last did. A row says
+  whose it is; of hosts that share one the latest to fail has it, and the others count as sound.
 
 POSIX locks belong to a process, and closing any descriptor of the file drops them all: so a process opens
 each folder once, and keeps count itself of what its own threads hold.
@@ -21,7 +23,8 @@ import os
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -32,6 +35,8 @@ _PLACES_A_HOST = 1 << 14  # the stride between two hosts in the file of locks
 _ROWS = 1 << 16
 _ROW = struct.Struct("d")
 _DELAYS_AT = 1 << 62  # beyond the places: 48 bits of hash, 14 of place
+_FAILURES = struct.Struct("=QQd")  # hash of the host's name, failures in a row, time.monotonic of the last
+_FAILURES_AT = _DELAYS_AT + _ROWS
 _OPENING = threading.Lock()
 
 
@@ -42,10 +47,8 @@ class Commons:
         self.folder = folder
         # Never closed: the locks live as long as the process.
         self._locks = os.open(folder / "hosts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        table = os.open(folder / "delays", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(table, _ROWS * _ROW.size)
-        self._delays = mmap.mmap(table, _ROWS * _ROW.size)
-        os.close(table)
+        self._delays = _table(folder / "delays", row=_ROW)
+        self._failures = _table(folder / "failures", row=_FAILURES)
         self._held: set[int] = set()
         self._threads = threading.Lock()
 
@@ -67,15 +70,42 @@ class Commons:
     def next_start(self, name: str, *, delay_s: float) -> float:
         """Reserve the moment, by `time.monotonic`, at which a request to a host may start."""
         row = _hash(name) % _ROWS
-        with self._threads:
-            fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, _DELAYS_AT + row)  # held for microseconds only
-            try:
-                (free_from,) = _ROW.unpack_from(self._delays, row * _ROW.size)
-                start: float = max(time.monotonic(), free_from)
-                _ROW.pack_into(self._delays, row * _ROW.size, start + delay_s)
-            finally:
-                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, _DELAYS_AT + row)
+        with self._alone(_DELAYS_AT + row):
+            (free_from,) = _ROW.unpack_from(self._delays, row * _ROW.size)
+            start: float = max(time.monotonic(), free_from)
+            _ROW.pack_into(self._delays, row * _ROW.size, start + delay_s)
         return start
+
+    def failures(self, name: str) -> tuple[int, float]:
+        """Requests to a host that have failed in a row, and when the last did, by `time.monotonic`."""
+        whose, count, last = _FAILURES.unpack_from(self._failures, _hash(name) % _ROWS * _FAILURES.size)
+        return (count, last) if whose == _hash(name) else (0, 0.0)
+
+    def add_failure(self, name: str) -> int:
+        """Count one more, and return how many they are."""
+        with self._alone(_FAILURES_AT + _hash(name) % _ROWS):
+            count = self.failures(name)[0] + 1
+            self._write_failures(name, count)
+        return count
+
+    def forgive(self, name: str) -> None:
+        """No failures: the host has answered."""
+        if self.failures(name)[0]:
+            with self._alone(_FAILURES_AT + _hash(name) % _ROWS):
+                self._write_failures(name, 0)
+
+    def _write_failures(self, name: str, count: int) -> None:
+        row = _hash(name) % _ROWS
+        _FAILURES.pack_into(self._failures, row * _FAILURES.size, _hash(name), count, time.monotonic())
+
+    @contextmanager
+    def _alone(self, byte: int) -> Iterator[None]:
+        with self._threads:
+            fcntl.lockf(self._locks, fcntl.LOCK_EX, 1, byte)  # held for microseconds only
+            try:
+                yield
+            finally:
+                fcntl.lockf(self._locks, fcntl.LOCK_UN, 1, byte)
 
     def _locked(self, place: int) -> bool:
         try:
@@ -83,6 +113,16 @@ class Commons:
         except (BlockingIOError, PermissionError):  # POSIX leaves the choice of these two to the system
             return False
         return True
+
+
+def _table(path: Path, *, row: struct.Struct) -> mmap.mmap:
+    """A file of rows in shared memory, all zeros when it is new."""
+    table = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(table, _ROWS * row.size)
+        return mmap.mmap(table, _ROWS * row.size)
+    finally:
+        os.close(table)
 
 
 def executor_commons(environment: Mapping[str, str]) -> Commons:

@@ -7,7 +7,7 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from recap_spark.statuses import FetchStatus
@@ -31,6 +31,7 @@ class _Host:
     next_call: float = 0.0  # by our own delay
     open_again: float = 0.0  # by the host's Retry-After
     failures: int = 0  # in a row
+    failed_at: float = 0.0  # by time.monotonic
     under_way: int = 0  # requests
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # one of these, since it was last cleared
     down_until: float = 0.0
@@ -57,7 +58,7 @@ class _Held:
 class Hosts:
     """What this process knows of each host, and the places it may hold there.
 
-    Places and delays are the whole executor's where there is a commons; who is dead or wants to be left alone
+    Places, delays and failures are the whole executor's where there is a commons; who wants to be left alone
     every process finds out for itself, at the cost of a few requests each.
     """
 
@@ -77,14 +78,15 @@ class Hosts:
         host.callers += 1
         try:
             async with _Held(host.places, clock=clock):
+                self._refuse_if_down(name, host)
                 place = await self._place(name, host, clock=clock)
                 try:
-                    _refuse_if_down(host)
+                    self._refuse_if_down(name, host)
                     await _wait_as_told(host, clock=clock)
                     await self._keep_the_delay(name, host, delay_s=delay_s, clock=clock)
-                    await self._await_verdicts(host, clock=clock)
+                    await self._await_verdicts(name, host, clock=clock)
                     async with _Held(self._connections, clock=clock):
-                        with self._verdict(host):
+                        with self._verdict(name, host):
                             yield
                 finally:
                     if place is not None and self._commons is not None:
@@ -132,54 +134,81 @@ class Hosts:
             async with off_the_clock(clock):
                 await asyncio.sleep(start - now)
 
-    async def _await_verdicts(self, host: _Host, *, clock: asyncio.Timeout) -> None:
-        """Send nobody more to a host while requests under way may show that it is dead: each would be at the
-        cost of a deadline.
+    async def _await_verdicts(self, name: str, host: _Host, *, clock: asyncio.Timeout) -> None:
+        """Send nobody more to a host while requests under way, of whichever process, may show that it is
+        dead: each would be at the cost of a deadline.
         """
-        while self._is_in_doubt(host):
+        while pause_s := self._doubt_s(name, host):
             host.ended.clear()
             async with off_the_clock(clock):
-                await host.ended.wait()
-            _refuse_if_down(host)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(host.ended.wait(), None if host.under_way else pause_s)
+            self._refuse_if_down(name, host)
 
-    def _is_in_doubt(self, host: _Host) -> bool:
-        left = self._limits.dead_after_failures - host.failures
-        return host.failures > 0 and host.under_way > 0 and host.under_way >= left
+    def _doubt_s(self, name: str, host: _Host) -> float:
+        """Seconds to wait for others' requests, unless one of our own is under way; 0 for not at all."""
+        count, last = self._failures(name, host)
+        is_close = count + self._limits.connections_per_host >= self._limits.dead_after_failures > count > 0
+        pause_s = max(0.0, last + self._limits.backoff_s - time.monotonic())
+        return (pause_s or float(host.under_way > 0)) if is_close else 0.0
 
     @contextmanager
-    def _verdict(self, host: _Host) -> Iterator[None]:
+    def _verdict(self, name: str, host: _Host) -> Iterator[None]:
         host.under_way += 1
         try:
-            with self._counted(host):
+            with self._counted(name, host):
                 yield
         finally:
             host.under_way -= 1
             host.ended.set()
 
     @contextmanager
-    def _counted(self, host: _Host) -> Iterator[None]:
-        now = asyncio.get_running_loop().time
-        if host.failures >= self._limits.dead_after_failures:  # the one that tries again; the others stay out
-            host.down_until = now() + self._limits.dead_for_s
+    def _counted(self, name: str, host: _Host) -> Iterator[None]:
+        if self._failures(name, host)[0] >= self._limits.dead_after_failures:
+            self._leave_alone(host)  # but for this one, who tries again
         try:
             yield
         except asyncio.CancelledError:  # the url's deadline passed
-            self._count_failure(host, now())
+            self._count_failure(name, host)
             raise
         except FetchError as error:
             if error.status in _SIGNS_OF_DEATH:
-                self._count_failure(host, now())
+                self._count_failure(name, host)
             else:
-                host.failures = 0
+                self._forgive(name, host)
             if error.retry_after_s is not None:
-                host.open_again = now() + error.retry_after_s
+                host.open_again = asyncio.get_running_loop().time() + error.retry_after_s
             raise
-        host.failures = 0
+        self._forgive(name, host)
 
-    def _count_failure(self, host: _Host, now: float) -> None:
-        host.failures += 1
+    def _failures(self, name: str, host: _Host) -> tuple[int, float]:
+        """In a row, and when the last was."""
+        return (host.failures, host.failed_at) if self._commons is None else self._commons.failures(name)
+
+    def _count_failure(self, name: str, host: _Host) -> None:
+        host.failed_at = time.monotonic()
+        host.failures = host.failures + 1 if self._commons is None else self._commons.add_failure(name)
         if host.failures >= self._limits.dead_after_failures:
-            host.down_until = now + self._limits.dead_for_s
+            self._leave_alone(host)
+
+    def _forgive(self, name: str, host: _Host) -> None:
+        host.failures = 0
+        host.down_until = 0.0
+        if self._commons is not None:
+            self._commons.forgive(name)
+
+    def _leave_alone(self, host: _Host) -> None:
+        host.down_until = asyncio.get_running_loop().time() + self._limits.dead_for_s
+
+    def _refuse_if_down(self, name: str, host: _Host) -> None:
+        failures, _ = self._failures(name, host)
+        if failures < self._limits.dead_after_failures:
+            host.down_until = 0.0
+            return
+        if not host.down_until:  # another process has found it dead
+            self._leave_alone(host)
+        if host.down_until > asyncio.get_running_loop().time():
+            raise FetchError(FetchStatus.HOST_DOWN, f"not tried: {failures} failures in a row")
 
 
 async def taken(commons: Commons, name: str, *, places: int) -> int:
@@ -189,12 +218,6 @@ async def taken(commons: Commons, name: str, *, places: int) -> int:
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(2 * pause_s, _LONGEST_LOOK_S)
     return place
-
-
-def _refuse_if_down(host: _Host) -> None:
-    left_s = host.down_until - asyncio.get_running_loop().time()
-    if host.failures and left_s > 0:
-        raise FetchError(FetchStatus.HOST_DOWN, f"not tried: {host.failures} failures in a row")
 
 
 async def _wait_as_told(host: _Host, *, clock: asyncio.Timeout) -> None:

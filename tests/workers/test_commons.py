@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from recap_spark.errors import PlatformError
-from recap_spark.workers.commons import commons_in
+from recap_spark.workers import commons as module
+from recap_spark.workers.commons import Commons, commons_in
 from recap_spark.workers.download import Request, download_all
 
 REPOSITORY = Path(__file__).parents[2]
@@ -123,6 +125,33 @@ def test_two_processes_of_an_executor_ask_a_host_for_its_robots_txt_once(handled
             with workers(tmp_path, obedient, [server.url] * 10, count=2) as processes:
                 assert statuses(processes) == ["ok"] * 20
     assert log.paths.count("/robots.txt") == 1
+
+
+def test_what_one_process_of_an_executor_finds_dead_costs_the_others_no_deadline(handled, limits, tmp_path):
+    log = Log(slow_s=2.0)
+    wary = replace(
+        limits,
+        attempts=1,
+        deadline_s=1.0,
+        dead_after_failures=4,
+        connections_per_host=4,
+        hosts_shared_by="executor",
+    )
+    with handled(log.answer) as server, workers(tmp_path, wary, [server.url] * 20, count=2) as processes:
+        found = Counter(statuses(processes))
+    assert found == {"timeout": 4, "host_down": 36}
+    assert len(log.paths) == 4
+
+
+def test_failures_are_a_hosts_own_where_others_share_its_row(tmp_path, monkeypatch):
+    one, other = commons_in(tmp_path), Commons(tmp_path)
+    monkeypatch.setattr(module, "_hash", {"dead": 7, "sound": 7 + module._ROWS}.get)
+    assert [one.add_failure("dead"), other.add_failure("dead")] == [1, 2]
+    assert one.failures("sound")[0] == 0
+    one.forgive("sound")
+    assert other.failures("dead")[0] == 2
+    other.forgive("dead")
+    assert one.failures("dead")[0] == 0
 
 
 def test_a_killed_process_leaves_its_places_to_the_others(handled, limits, tmp_path):
