@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor
 from transformers import LlavaForConditionalGeneration
 
+from recap_spark.errors import PlatformError
 from recap_spark.runs import LoraSettings
 
 _A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer."
@@ -17,8 +17,12 @@ _A, _B, _BASE = ".lora_A.default.weight", ".lora_B.default.weight", ".base_layer
 def add_lora(model: LlavaForConditionalGeneration, settings: LoraSettings) -> None:
     """Freeze the decoder and open updates of rank r beside each of its linear layers, the head excepted.
 
-    LLaVA-1.5 takes the same layers (train.py, `find_all_linear_names`).
+    LLaVA-1.5 takes the same layers (train.py, `find_all_linear_names`). Raises PlatformError without peft.
     """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise PlatformError("lora: want peft, found none: install the project's extra `train`") from error
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,

@@ -34,7 +34,7 @@ def load_model(path: str) -> Any:
         import fasttext
     except ImportError as error:
         raise PlatformError(
-            "ingest.filters: want fastText to tell English: pip install 'recap-spark[filters]'"
+            "ingest.filters: want fastText to tell English: install the project's extra `filters`"
         ) from error
     if not Path(path).is_file():
         asked = "want a file that every worker can open"
