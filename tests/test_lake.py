@@ -89,9 +89,9 @@ def test_the_table_itself_refuses_what_its_contract_forbids_and_its_log_keeps_no
     held = {
         chunk.path_in_schema: chunk for chunk in map(footer.row_group(0).column, range(footer.num_columns))
     }
-    assert held["uid"].has_min_max  # files clustered by uid are passed over by it
-    assert not held["caption"].has_min_max
-    assert (held["caption"].has_dictionary_page, held["status"].has_dictionary_page) == (False, True)
+    with_least = {name for name, chunk in held.items() if chunk.statistics and chunk.statistics.has_min_max}
+    assert "uid" in with_least  # files clustered by uid are passed over by it
+    assert "caption" not in with_least
 
 
 def test_a_table_made_by_an_earlier_version_says_how_to_give_it_its_new_columns(lake: Lake):
