@@ -1,5 +1,5 @@
-"""The settings that choose rows: conditions of ingest by DataComp's names, and where pictures are imported
-from
+"""The settings of what comes in from outside: metadata, with the conditions on it by DataComp's names, and
+pictures that are there already
 """
 
 from __future__ import annotations

@@ -6,10 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from recap_spark.choices import Count
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
-
-Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):

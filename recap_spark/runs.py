@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from recap_spark.settings import Count, Name, Share, TrackingSettings, read
+from recap_spark.choices import Count
+from recap_spark.settings import Name, Share, TrackingSettings, read
 
 Rate = Annotated[float, Field(gt=0)]
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from recap_spark.captioners import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
-from recap_spark.choices import ImportSettings, IngestSettings
+from recap_spark.choices import Count, ImportSettings, IngestSettings
 from recap_spark.complaints import explain
 from recap_spark.errors import SettingsError
 from recap_spark.fetch_settings import FetchSettings, UnitSettings
@@ -26,7 +26,6 @@ from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.templates import Template
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 M = TypeVar("M", bound=BaseModel)
 

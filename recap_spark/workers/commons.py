@@ -25,7 +25,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import blake2b
 from pathlib import Path
 
@@ -152,5 +152,6 @@ def _opened(folder: Path, process: int) -> Commons:
     return Commons(folder)
 
 
+@lru_cache(maxsize=1 << 14)
 def _hash(name: str) -> int:
     return int.from_bytes(blake2b(name.encode(), digest_size=6).digest())

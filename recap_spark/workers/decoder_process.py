@@ -14,16 +14,15 @@ from recap_spark.workers.decoder import Header, read_frame, write_frame
 # almost half of what a photograph of 512 x 512 pixels costs. 32 MiB is the most it takes for the second.
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(32 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 
-
 _BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)  # no codec raises these
 
 
 class DeadError(Exception):
     """A decoder ended before it answered; the message says how."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__(_death(code))
-        self.is_by_others = code in _BY_OTHERS  # by a machine short of memory, say, whatever the picture was
+
+class KilledError(DeadError):
+    """Somebody else ended it: a machine short of memory, say, whatever the picture was."""
 
 
 class DecoderProcess:
@@ -66,7 +65,7 @@ class DecoderProcess:
         """
         frame = read_frame(self.answers)
         if frame is None:
-            death = DeadError(self.close())
+            death = _death(self.close())
             if not self._is_ready:
                 found = f"found that it {death}; standard error of this worker says why"
                 raise PlatformError(f"want a process that decodes pictures, {found}")
@@ -96,9 +95,10 @@ class DecoderProcess:
             os.close(self._places.pop())
 
 
-def _death(code: int) -> str:
+def _death(code: int) -> DeadError:
     if code == -signal.SIGPROF:
-        return "ran out of CPU time"
+        return DeadError("ran out of CPU time")
     if code < 0:
-        return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
+        kind = KilledError if code in _BY_OTHERS else DeadError
+        return kind(f"was killed by {signal.Signals(-code).name}")
+    return DeadError(f"ended with exit code {code}")

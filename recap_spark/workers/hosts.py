@@ -30,7 +30,7 @@ class _Host:
     callers: int = 0
     next_call: float = 0.0  # by our own delay
     open_again: float = 0.0  # by the host's Retry-After
-    failures: int = 0  # in a row
+    failures: int = 0  # in a row; where there is a commons, it knows
     failed_at: float = 0.0  # by time.monotonic
     under_way: int = 0  # requests
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # one of these, since it was last cleared
@@ -186,15 +186,18 @@ class Hosts:
         return (host.failures, host.failed_at) if self._commons is None else self._commons.failures(name)
 
     def _count_failure(self, name: str, host: _Host) -> None:
-        host.failed_at = time.monotonic()
-        host.failures = host.failures + 1 if self._commons is None else self._commons.add_failure(name)
-        if host.failures >= self._limits.dead_after_failures:
+        if self._commons is None:
+            host.failures, host.failed_at = host.failures + 1, time.monotonic()
+        else:
+            self._commons.add_failure(name)
+        if self._failures(name, host)[0] >= self._limits.dead_after_failures:
             self._leave_alone(host)
 
     def _forgive(self, name: str, host: _Host) -> None:
-        host.failures = 0
         host.down_until = 0.0
-        if self._commons is not None:
+        if self._commons is None:
+            host.failures = 0
+        else:
             self._commons.forgive(name)
 
     def _leave_alone(self, host: _Host) -> None:

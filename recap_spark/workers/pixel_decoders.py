@@ -18,7 +18,7 @@ from recap_spark.errors import PlatformError
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.decoder import Header
-from recap_spark.workers.decoder_process import DeadError, DecoderProcess
+from recap_spark.workers.decoder_process import DeadError, DecoderProcess, KilledError
 from recap_spark.workers.pictures import PictureError
 
 _log = logging.getLogger(__name__)
@@ -39,12 +39,10 @@ class PixelDecoders:
         started, or somebody kills the second as well.
         """
         try:
-            header, pixels = self._asked(body)
+            header, pixels = self._asked_twice(body)
         except DeadError as death:
             _log.warning("a decoder of stored pictures %s", death)
-            if not death.is_by_others:
-                raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
-            header, pixels = self._asked_again(body)
+            raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
         if "status" in header:
             raise PictureError(FetchStatus(header["status"]), header["detail"])
         width, height = header["size"]
@@ -66,12 +64,15 @@ class PixelDecoders:
         self._idle.append(decoder)
         return answer
 
-    def _asked_again(self, body: bytes) -> tuple[Header, bytes]:
+    def _asked_twice(self, body: bytes) -> tuple[Header, bytes]:
+        """Once more where somebody killed the first decoder."""
         try:
             return self._asked(body)
-        except DeadError as death:
-            if not death.is_by_others:
-                raise PictureError(FetchStatus.DECODER_CRASH, str(death)) from death
+        except KilledError as death:
+            _log.warning("a decoder of stored pictures %s", death)
+        try:
+            return self._asked(body)
+        except KilledError as death:
             wanted = "want memory for decode_threads decoders of decode.memory_bytes each in every task"
             raise PlatformError(f"{wanted}, found that a decoder {death}, and the next as well") from death
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import process_tree
 import pytest
 from PIL import Image
 
@@ -143,3 +145,17 @@ def _handled(answer):
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield server
         server.shutdown()
+
+
+@pytest.fixture
+def own_decoders() -> Callable[[], dict[int, int]]:
+    """The processes that decode for this one, but for those of models that earlier tests have left loaded:
+    process id → resident bytes.
+    """
+    elders = process_tree.decoders().keys()
+
+    def living() -> dict[int, int]:
+        mine = {process for process, parent in process_tree.decoders().items() if parent == os.getpid()}
+        return {process: process_tree.resident_bytes(process) for process in mine - elders}
+
+    return living

@@ -12,7 +12,6 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
-import process_tree
 import pytest
 from PIL import Image
 
@@ -53,22 +52,6 @@ def prepared(rules):
     return prepared
 
 
-@pytest.fixture(autouse=True)
-def elders():
-    """Decoders of models that earlier tests have left loaded."""
-    _elders.clear()
-    _elders.update(process_tree.decoders())
-
-
-_elders = set()
-
-
-def decoders():
-    """The processes that decode for this one: process id → resident bytes."""
-    mine = [process for process, parent in process_tree.decoders().items() if parent == os.getpid()]
-    return {process: process_tree.resident_bytes(process) for process in mine if process not in _elders}
-
-
 def until(condition):
     deadline = time.monotonic() + PATIENCE_S
     while not (found := condition()):
@@ -77,16 +60,16 @@ def until(condition):
     return found
 
 
-def kill_who_decodes_the_large_one(code):
+def kill_who_decodes_the_large_one(own_decoders, code):
     def decoding():
-        return [process for process, resident in decoders().items() if resident > 60 << 20]
+        return [process for process, resident in own_decoders().items() if resident > 60 << 20]
 
     os.kill(until(decoding)[0], code)
 
 
 @pytest.mark.parametrize("code", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_a_killed_decoder_costs_one_picture_its_status(prepared, large, code):
-    killer = threading.Thread(target=kill_who_decodes_the_large_one, args=(code,))
+def test_a_killed_decoder_costs_one_picture_its_status(prepared, large, own_decoders, code):
+    killer = threading.Thread(target=kill_who_decodes_the_large_one, args=(own_decoders, code))
     killer.start()
     answers = prepared([SMALL, SMALL, large, SMALL, SMALL, SMALL])
     killer.join()
@@ -146,15 +129,15 @@ def test_what_has_no_body_is_handed_on(prepared):
     assert second.picture.height == 48
 
 
-def test_no_process_is_left_when_all_is_done_or_nobody_asks_any_more(prepared, rules):
+def test_no_process_is_left_when_all_is_done_or_nobody_asks_any_more(prepared, rules, own_decoders):
     prepared([SMALL] * 3, decode_processes=2)
-    assert decoders() == {}
+    assert own_decoders() == {}
     parcels = (Parcel(None, SMALL, ()) for _ in range(50))
     outcomes = prepare_all(parcels, rules=replace(rules, decode_processes=2), largest_pixels=PLENTY)
     next(outcomes)
-    assert decoders()
+    assert own_decoders()
     outcomes.close()
-    assert decoders() == {}
+    assert own_decoders() == {}
 
 
 def test_parcels_are_drawn_only_as_fast_as_outcomes_are_taken(rules):

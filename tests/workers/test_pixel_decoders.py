@@ -50,27 +50,19 @@ def decoders():
     made.close()
 
 
-@pytest.fixture(autouse=True)
-def elders():
-    """Decoders of models that earlier tests have left loaded."""
-    _elders.clear()
-    _elders.update(process_tree.decoders())
-
-
-_elders = set()
-
-
-def processes():
-    """The decoders of this process: process id → resident bytes."""
-    mine = [process for process, parent in process_tree.decoders().items() if parent == os.getpid()]
-    return {process: process_tree.resident_bytes(process) for process in mine if process not in _elders}
-
-
 def until(condition):
     deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.002)
+
+
+def kill_who_decodes_the_large_one(own_decoders, code):
+    """Returns the process that it was."""
+    until(lambda: max(own_decoders().values(), default=0) > 60 << 20)
+    largest, _ = max(own_decoders().items(), key=lambda process: process[1])
+    os.kill(largest, code)
+    return largest
 
 
 def ending(decoders, body):
@@ -79,7 +71,7 @@ def ending(decoders, body):
     return caught.value.status, caught.value.detail
 
 
-def test_the_pixels_are_those_that_this_process_would_decode(decoders):
+def test_the_pixels_are_those_that_this_process_would_decode(decoders, own_decoders):
     turned = Image.Exif()
     turned[ExifTags.Base.Orientation] = 6
     bodies = [
@@ -93,7 +85,7 @@ def test_the_pixels_are_those_that_this_process_would_decode(decoders):
     for body in bodies:
         expected = decode_rgb(body, largest_pixels=LIMITS.largest_pixels)
         assert np.array_equal(np.asarray(decoders.decode(body)), np.asarray(expected))
-    assert len(processes()) == 1
+    assert len(own_decoders()) == 1
 
 
 def test_what_is_no_picture_says_so(decoders):
@@ -111,21 +103,19 @@ def test_a_picture_that_takes_too_long_kills_its_decoder_and_the_next_one_is_dec
         assert hasty.decode(encoded(noise())).size == (40, 30)
 
 
-def test_a_decoder_that_somebody_ended_while_it_was_idle_costs_no_picture(decoders):
+def test_a_decoder_that_somebody_ended_while_it_was_idle_costs_no_picture(decoders, own_decoders):
     decoders.decode(encoded(noise()))
-    (idle,) = processes()
+    (idle,) = own_decoders()
     os.kill(idle, signal.SIGKILL)
     until(lambda: process_tree.resident_bytes(idle) == 0)
     assert decoders.decode(encoded(noise())).size == (40, 30)
 
 
-def test_a_machine_that_kills_decoders_is_at_fault_and_not_the_picture(decoders):
+def test_a_machine_that_kills_decoders_is_at_fault_and_not_the_picture(decoders, own_decoders):
     def kill_who_decodes(times):
         for _ in range(times):
-            until(lambda: max(processes().values(), default=0) > 60 << 20)
-            large, _ = max(processes().items(), key=lambda process: process[1])
-            os.kill(large, signal.SIGKILL)
-            until(lambda large=large: process_tree.resident_bytes(large) == 0)
+            killed = kill_who_decodes_the_large_one(own_decoders, signal.SIGKILL)
+            until(lambda killed=killed: process_tree.resident_bytes(killed) == 0)
 
     with ThreadPoolExecutor(1) as threads:
         killing = threads.submit(kill_who_decodes, 1)
@@ -138,14 +128,9 @@ def test_a_machine_that_kills_decoders_is_at_fault_and_not_the_picture(decoders)
         killing.result()
 
 
-def test_a_decoder_that_dies_takes_no_other_thread_s_picture_along(decoders):
-    def kill_who_decodes_the_large_one():
-        until(lambda: max(processes().values(), default=0) > 60 << 20)
-        largest, _ = max(processes().items(), key=lambda process: process[1])
-        os.kill(largest, signal.SIGSEGV)
-
+def test_a_decoder_that_dies_takes_no_other_thread_s_picture_along(decoders, own_decoders):
     small = [encoded(noise(size=(20 + place, 20))) for place in range(40)]
-    killer = threading.Thread(target=kill_who_decodes_the_large_one)
+    killer = threading.Thread(target=kill_who_decodes_the_large_one, args=(own_decoders, signal.SIGSEGV))
     killer.start()
     with ThreadPoolExecutor(3) as threads:
         dying = threads.submit(ending, decoders, large())
@@ -153,16 +138,16 @@ def test_a_decoder_that_dies_takes_no_other_thread_s_picture_along(decoders):
     killer.join()
     assert dying.result() == (FetchStatus.DECODER_CRASH, "was killed by SIGSEGV")
     assert sizes == [(20 + place, 20) for place in range(40)]
-    assert 1 <= len(processes()) <= 3
+    assert 1 <= len(own_decoders()) <= 3
 
 
-def test_the_processes_go_with_the_decoders():
+def test_the_processes_go_with_the_decoders(own_decoders):
     made = PixelDecoders(LIMITS)
     made.decode(encoded(noise()))
-    assert processes()
+    assert own_decoders()
     del made
     gc.collect()
-    assert not processes()
+    assert not own_decoders()
 
 
 def test_a_decoder_that_cannot_start_is_an_error_of_the_machine(decoders, monkeypatch):
