@@ -33,12 +33,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from fetch_profile import print_profile
-from fetch_sides import Peer, Web, fastest, healthy, run_ours, said
+from fetch_sides import PROCESSES, Peer, Run, Web, fastest, healthy, run_ours, said
 from fetch_web import hosts, pictures, serving
 from reporting import Series, print_claim, print_machine, print_table
 
 from recap_spark.settings import load
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
 
@@ -68,10 +69,21 @@ class Bench:
     hosts: list[str]
     sha256: tuple[str, ...]
     limits: FetchLimits
+    decode: DecodeLimits
     rules: PictureRules  # conf/base.yml's: pictures stay as they came
 
     def web(self, kinds: tuple[str, ...]) -> Web:
         return Web(self.port, tuple(self.hosts[: len(kinds)]), kinds, self.sha256)
+
+    def run(self, web: Web, *, rows: int, processes: int = PROCESSES) -> Run:
+        return run_ours(
+            web,
+            rows=rows,
+            limits=self.limits,
+            decode=self.decode,
+            rules=self.rules,
+            processes=processes,
+        )
 
 
 def main() -> None:
@@ -86,8 +98,9 @@ def main() -> None:
     ):
         os.environ["SPARK_LOCAL_DIRS"] = executor  # as Spark does for its workers, who share hosts there
         digests = tuple(sha256(body).hexdigest() for body in bodies)
-        rules = load(_CONF / "base.yml").fetch.picture
-        bench = Bench(arguments, port, listening, digests, _limits(arguments.deadline), rules)
+        base = load(_CONF / "base.yml").fetch
+        limits = _limits(base.limits, arguments.deadline)
+        bench = Bench(arguments, port, listening, digests, limits, base.decode, base.picture)
         claims: list[Claim] = []
         for name, part in _PARTS.items():
             if name in arguments.only:
@@ -123,9 +136,8 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _limits(deadline_s: float) -> FetchLimits:
+def _limits(base: FetchLimits, deadline_s: float) -> FetchLimits:
     """conf/base.yml's, let onto loopback."""
-    base = load(_CONF / "base.yml").fetch.limits
     return replace(base, reachable_private_networks=("127.0.0.0/8",), ports=None, deadline_s=deadline_s)
 
 
@@ -169,7 +181,8 @@ def _against(
     rows, some = bench.arguments.images, max(bench.arguments.images // 5, 200)
 
     def ours(count: int, connections: int) -> float:
-        run = run_ours(web, rows=count, limits=replace(bench.limits, connections=connections), rules=rules)
+        limits = replace(bench.limits, connections=connections)
+        run = run_ours(web, rows=count, limits=limits, decode=bench.decode, rules=rules)
         if run.statuses != {FetchStatus.OK: count}:
             raise SystemExit(f"could not measure: want {count} pictures, found {run.statuses}")
         return run.seconds
@@ -201,8 +214,8 @@ def faults(bench: Bench) -> list[Claim]:
     part = rows * len(sound) // len(every)
     series = (Series("healthy 70 % alone", part, "urls"), Series("all", rows, "urls"))
     for _ in range(bench.arguments.repeats):
-        _note(series[0], run_ours(alone, rows=part, limits=bench.limits, rules=bench.rules).seconds)
-        run = run_ours(whole, rows=rows, limits=bench.limits, rules=bench.rules)
+        _note(series[0], bench.run(alone, rows=part).seconds)
+        run = bench.run(whole, rows=rows)
         _note(series[1], run.seconds)
     print(f"  ends: {dict(run.statuses)}")
     print_table(series)
@@ -221,7 +234,7 @@ def memory(bench: Bench) -> list[Claim]:
         (f"{bench.arguments.many} urls", web, bench.arguments.many),
         (f"{bench.arguments.few} traps", traps, bench.arguments.few),
     ):
-        run = run_ours(one, rows=rows, limits=bench.limits, rules=bench.rules, processes=1)
+        run = bench.run(one, rows=rows, processes=1)
         peaks[name] = run.peak_bytes
         print(f"  {name}: peak {run.peak_bytes / 2**20:.0f} MiB in {run.seconds:.1f} s, {dict(run.statuses)}")
     few, many, trapped = peaks.values()

@@ -54,7 +54,7 @@ def print_profile(
 ) -> None:
     """A line for each process and each part: milliseconds of CPU time a picture, and its share of all."""
     whole = {kind: 1e3 * spent / rows for kind, spent in _stage_cpu_s(web, rows, limits).items()}
-    client, hashing, arrow, header, proof, pixels, small = _parts_alone(web, bodies, limits, resized)
+    client, hashing, arrow, header, proof, pixels, small = _parts_alone(web, bodies, resized)
     lines = {
         _WORKERS: whole[_WORKERS],
         "  aiohttp's client alone": client,
@@ -155,12 +155,10 @@ def _descendants(process: int) -> Iterator[int]:
                 yield from _descendants(child)
 
 
-def _parts_alone(
-    web: Web, bodies: Sequence[bytes], limits: FetchLimits, resized: PictureRules
-) -> tuple[float, ...]:
+def _parts_alone(web: Web, bodies: Sequence[bytes], resized: PictureRules) -> tuple[float, ...]:
     """Milliseconds of CPU time a picture: client, sha256, Arrow, header, proof, pixels, resized."""
-    rules = load(_CONF / "base.yml").fetch.picture
-    most = limits.largest_pixels
+    base = load(_CONF / "base.yml").fetch
+    rules, most = base.picture, base.decode.largest_pixels
 
     def header(body: bytes) -> None:
         with opened(body, largest_pixels=most):

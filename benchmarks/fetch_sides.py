@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fetch_memory import watched
 
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
@@ -68,15 +69,22 @@ class Run:
 
 
 def run_ours(
-    web: Web, *, rows: int, limits: FetchLimits, rules: PictureRules, processes: int = PROCESSES
+    web: Web,
+    *,
+    rows: int,
+    limits: FetchLimits,
+    decode: DecodeLimits,
+    rules: PictureRules,
+    processes: int = PROCESSES,
 ) -> Run:
     """Fetch so many rows in fresh processes, each with a contiguous share, as a Spark task has one."""
     context = multiprocessing.get_context("spawn")
     edges = [rows * place // processes for place in range(processes + 1)]
     pipes = [context.Pipe() for _ in range(processes)]
+    said = (limits, decode, rules)
     workers = [
         context.Process(
-            target=_fetch_share, args=(web, *edges[place : place + 2], limits, rules, theirs), daemon=True
+            target=_fetch_share, args=(web, *edges[place : place + 2], *said, theirs), daemon=True
         )
         for place, (_, theirs) in enumerate(pipes)
     ]
@@ -99,14 +107,20 @@ def run_ours(
 
 
 def _fetch_share(
-    web: Web, first: int, after: int, limits: FetchLimits, rules: PictureRules, turn: Connection
+    web: Web,
+    first: int,
+    after: int,
+    limits: FetchLimits,
+    decode: DecodeLimits,
+    rules: PictureRules,
+    turn: Connection,
 ) -> None:
     pa.array([""])  # loads pandas, once for all of a worker's tasks: a start, as the rest of them
     turn.send(None)
     turn.recv()
     statuses: Counter[str] = Counter()
     with watched() as peaks:
-        for batch in fetch_rows(_batches(web, first, after), settings=limits, rules=rules):
+        for batch in fetch_rows(_batches(web, first, after), settings=limits, decode=decode, rules=rules):
             statuses.update(batch["status"].to_pylist())
     turn.send((statuses, peaks.total(decoders=rules.decode_processes)))
 

@@ -78,7 +78,7 @@ class IngestSettings(_Strict):
 
 
 class ImportSettings(_Strict):
-    """shards of pictures + samples → images; by the rules of fetch.limits where those speak of pictures."""
+    """shards of pictures + samples → images; by the rules of fetch where those speak of pictures."""
 
     source: str | None
     files_per_commit: Count

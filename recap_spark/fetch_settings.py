@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from recap_spark.choices import Count
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
 
@@ -16,8 +17,9 @@ class _Section(BaseModel):
 
 
 # Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
-FetchLimits.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
-PictureRules.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+_READ_BY_WORKERS: tuple[Any, ...] = (DecodeLimits, FetchLimits, PictureRules)
+for _dataclass in _READ_BY_WORKERS:
+    _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 
 
 class UnitSettings(_Section):
@@ -56,6 +58,7 @@ class FetchSettings(_Section):
 
     work: UnitSettings
     limits: FetchLimits
+    decode: DecodeLimits
     picture: PictureRules
     placeholders: PlaceholderSettings
     retry: RetrySettings

@@ -35,7 +35,7 @@ class _Section(BaseModel):
 
 
 # Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
-_READ_BY_WORKERS: tuple[Any, ...] = (DecodeLimits, Origin, Parts, Template)
+_READ_BY_WORKERS: tuple[Any, ...] = (Origin, Parts, Template)
 for _dataclass in _READ_BY_WORKERS:
     _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
 

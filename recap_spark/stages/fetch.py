@@ -14,6 +14,7 @@ from recap_spark.settings import Settings
 from recap_spark.stages.placeholders import mark_placeholders
 from recap_spark.stages.units import Job, run_units
 from recap_spark.tables import IMAGES, SAMPLES
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.optouts import with_opt_outs
@@ -22,11 +23,13 @@ from recap_spark.workers.picture_rules import PictureRules
 _ASKED = ("uid", "url", "sha256", "face_bboxes")
 
 
-def fetch_images(samples: DataFrame, *, limits: FetchLimits, rules: PictureRules) -> DataFrame:
+def fetch_images(
+    samples: DataFrame, *, limits: FetchLimits, decode: DecodeLimits, rules: PictureRules
+) -> DataFrame:
     """Ask every url of `uid, url, sha256, face_bboxes` for its image; every row gets one, with bytes or with
     the reason why not. The attempts made before, if there is such a column, are added to.
     """
-    runner = partial(_fetch_partition, limits=limits, rules=rules)
+    runner = partial(_fetch_partition, limits=limits, decode=decode, rules=rules)
     wanted = [column for column in (*_ASKED, "attempts") if column in samples.columns]
     return samples.select(*wanted).mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
 
@@ -34,10 +37,11 @@ def fetch_images(samples: DataFrame, *, limits: FetchLimits, rules: PictureRules
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Fetch what was never tried, then mark the placeholders. Returns the rows done."""
     lake.create(IMAGES)
-    limits = with_opt_outs(settings.fetch.limits)
+    fetch = settings.fetch
+    limits = with_opt_outs(fetch.limits)
 
     def work(rows: DataFrame, _: Column) -> DataFrame:
-        return fetch_images(rows, limits=limits, rules=settings.fetch.picture)
+        return fetch_images(rows, limits=limits, decode=fetch.decode, rules=fetch.picture)
 
     version = lake.version(SAMPLES)
     job = Job(
@@ -48,14 +52,14 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         work=work,
         fingerprint=lake.identity(SAMPLES),
     )
-    done = run_units(lake, job, settings=settings.fetch.work, progress=progress)
-    mark_placeholders(lake, settings.fetch.placeholders)
+    done = run_units(lake, job, settings=fetch.work, progress=progress)
+    mark_placeholders(lake, fetch.placeholders)
     return done
 
 
 def _fetch_partition(
-    batches: Iterable[pa.RecordBatch], *, limits: FetchLimits, rules: PictureRules
+    batches: Iterable[pa.RecordBatch], *, limits: FetchLimits, decode: DecodeLimits, rules: PictureRules
 ) -> Iterator[pa.RecordBatch]:
     # Spark matches Arrow's columns with the declared schema by place, not by name.
-    for batch in fetch_rows(batches, settings=limits, rules=rules):
+    for batch in fetch_rows(batches, settings=limits, decode=decode, rules=rules):
         yield batch.select(IMAGES.schema.names)

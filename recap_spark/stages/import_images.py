@@ -26,6 +26,7 @@ from recap_spark.settings import Settings
 from recap_spark.stages.pairing import count_ends, match, settle
 from recap_spark.stages.placeholders import mark_placeholders
 from recap_spark.tables import IMAGES, REJECTS, SAMPLES
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.shard_listing import ShardFile, list_shards
@@ -51,6 +52,7 @@ class _Import:
     lake: Lake
     source: str
     limits: FetchLimits
+    decode: DecodeLimits
     rules: PictureRules
     tasks: int
     samples_version: int
@@ -87,6 +89,7 @@ def _begun(lake: Lake, settings: Settings, source: str) -> _Import:
         lake=lake,
         source=source.rstrip("/"),
         limits=settings.fetch.limits,
+        decode=settings.fetch.decode,
         rules=settings.fetch.picture,
         tasks=settings.import_images.tasks_per_commit,
         samples_version=lake.version(SAMPLES),
@@ -138,15 +141,22 @@ def _described(work: _Import, files: Iterable[ShardFile], *, by_side_file: bool)
 def _read(work: _Import, wanted: DataFrame) -> DataFrame:
     one = F.struct("key", "uid", "expected", "recorded", "face_bboxes")
     by_file = wanted.groupBy("file").agg(F.collect_list(one).alias("wanted"))
-    runner = partial(_read_partition, source=work.source, limits=work.limits, rules=work.rules)
+    runner = partial(
+        _read_partition, source=work.source, limits=work.limits, decode=work.decode, rules=work.rules
+    )
     return by_file.repartition(work.tasks).mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
 
 
 def _read_partition(
-    batches: Iterable[pa.RecordBatch], *, source: str, limits: FetchLimits, rules: PictureRules
+    batches: Iterable[pa.RecordBatch],
+    *,
+    source: str,
+    limits: FetchLimits,
+    decode: DecodeLimits,
+    rules: PictureRules,
 ) -> Iterator[pa.RecordBatch]:
     # Spark matches Arrow's columns with the declared schema by place, not by name.
-    for batch in read_shards(batches, source=source, limits=limits, rules=rules):
+    for batch in read_shards(batches, source=source, limits=limits, decode=decode, rules=rules):
         yield batch.select(IMAGES.schema.names)
 
 

@@ -18,6 +18,7 @@ from recap_spark.lake import Lake
 from recap_spark.settings import Settings
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import IMAGES, SAMPLES
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.optouts import with_opt_outs
@@ -59,14 +60,14 @@ def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
     nothing = lake.spark.createDataFrame([], T.StructType(IMAGES.schema.fields))
     images = (lake.read(IMAGES) if lake.holds(IMAGES) else nothing).select("uid", "status")
     untried = samples.join(images, on="uid", how="left_anti")
-    tasks = settings.fetch.probe.tasks or lake.spark.sparkContext.defaultParallelism
+    fetch = settings.fetch
+    tasks = fetch.probe.tasks or lake.spark.sparkContext.defaultParallelism
     # Drawn before the clock starts: finding the rows is no part of what fetching the table would take.
-    drawn = (
-        draw_sample(untried, rows=rows, seed=settings.fetch.probe.seed).repartition(tasks).localCheckpoint()
-    )
+    drawn = draw_sample(untried, rows=rows, seed=fetch.probe.seed).repartition(tasks).localCheckpoint()
     started = time.monotonic()
-    limits = with_opt_outs(settings.fetch.limits)
-    ends = drawn.mapInArrow(partial(_measure, limits=limits, rules=settings.fetch.picture), _ENDS).collect()
+    limits = with_opt_outs(fetch.limits)
+    measure = partial(_measure, limits=limits, decode=fetch.decode, rules=fetch.picture)
+    ends = drawn.mapInArrow(measure, _ENDS).collect()
     seconds = time.monotonic() - started
     by_status = {row["status"]: row["count"] for row in images.groupBy("status").count().collect()}
     return Probe(
@@ -80,9 +81,9 @@ def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
 
 
 def _measure(
-    batches: Iterable[pa.RecordBatch], *, limits: FetchLimits, rules: PictureRules
+    batches: Iterable[pa.RecordBatch], *, limits: FetchLimits, decode: DecodeLimits, rules: PictureRules
 ) -> Iterator[pa.RecordBatch]:
-    for batch in fetch_rows(batches, settings=limits, rules=rules):
+    for batch in fetch_rows(batches, settings=limits, decode=decode, rules=rules):
         sizes = pc.fill_null(pc.binary_length(batch["bytes"]).cast(pa.int64()), 0)
         columns = [batch["status"], sizes, batch["sha256_matches"], batch["fetched_at"]]
         yield pa.RecordBatch.from_arrays(columns, ["status", "size", "sha256_matches", "fetched_at"])

@@ -106,10 +106,11 @@ def _retry_all(
 
 
 def _retry_slice(lake: Lake, waiting: DataFrame, part: Slice, settings: Settings) -> int:
-    rows = waiting.where(part.sql("fetched_at")).repartition(settings.fetch.retry.tasks)
+    fetch = settings.fetch
+    rows = waiting.where(part.sql("fetched_at")).repartition(fetch.retry.tasks)
     # A url's other attempts are other runs', hours apart: those of the same minute were made by the first.
-    limits = replace(with_opt_outs(settings.fetch.limits), attempts=1)
-    fetched = fetch_images(rows, limits=limits, rules=settings.fetch.picture)
+    limits = replace(with_opt_outs(fetch.limits), attempts=1)
+    fetched = fetch_images(rows, limits=limits, decode=fetch.decode, rules=fetch.picture)
     # The merge reads its source twice, and again where another job's commit overtook it.
     fetched.persist(StorageLevel.DISK_ONLY)
     try:

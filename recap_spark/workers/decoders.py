@@ -39,7 +39,7 @@ class Outcome(Generic[T]):
 
 
 def prepare_all(
-    parcels: Iterable[Parcel[T]], *, rules: PictureRules, largest_pixels: int
+    parcels: Iterable[Parcel[T]], *, rules: PictureRules, decode: DecodeLimits
 ) -> Iterator[Outcome[T]]:
     """Yield one outcome per parcel, in the order they finish.
 
@@ -47,7 +47,7 @@ def prepare_all(
     decoder, or would have passed its memory or time, is a `decoder_crash`, and a new decoder takes the next
     one. Raises PlatformError if none can be started.
     """
-    with _decoders(rules, largest_pixels=largest_pixels) as decoders:
+    with _decoders(rules, decode) as decoders:
         for parcel in parcels:
             if parcel.body is None:
                 yield Outcome(parcel.owner, None)
@@ -134,10 +134,7 @@ class _Decoders:
 
 
 @contextmanager
-def _decoders(rules: PictureRules, *, largest_pixels: int) -> Iterator[_Decoders]:
-    limits = DecodeLimits(
-        largest_pixels=largest_pixels, memory_bytes=rules.decode_bytes, cpu_s=rules.decode_s
-    )
+def _decoders(rules: PictureRules, limits: DecodeLimits) -> Iterator[_Decoders]:
     order = {"limits": asdict(limits), "rules": asdict(rules)}
     decoders = _Decoders(order, processes=rules.decode_processes)
     try:

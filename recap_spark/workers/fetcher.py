@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from recap_spark.errors import AccountingError
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.download import Download, Request, download_all
 from recap_spark.workers.hashes import hash_columns
@@ -39,7 +40,7 @@ FETCHED = pa.schema(
 
 
 def fetch_rows(
-    batches: Iterable[pa.RecordBatch], *, settings: FetchLimits, rules: PictureRules
+    batches: Iterable[pa.RecordBatch], *, settings: FetchLimits, decode: DecodeLimits, rules: PictureRules
 ) -> Iterator[pa.RecordBatch]:
     """Give every row of (uid, url, sha256, face_bboxes if known, and attempts if it is a retry) exactly one
     row of FETCHED.
@@ -47,7 +48,7 @@ def fetch_rows(
     tally: Counter[str] = Counter()
     downloads = download_all(_requests(batches, tally=tally), settings=settings)
     parcels = (Parcel(download, download.body, download.face_bboxes) for download in downloads)
-    outcomes = prepare_all(parcels, rules=rules, largest_pixels=settings.largest_pixels)
+    outcomes = prepare_all(parcels, rules=rules, decode=decode)
     rows = (_row(outcome, settings=settings) for outcome in outcomes)
     for batch in _batched(rows, settings=settings):
         tally["answered"] += batch.num_rows

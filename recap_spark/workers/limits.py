@@ -1,4 +1,4 @@
-"""How far a fetch may go: for one url, one host, one worker process or executor, one picture"""
+"""How far a fetch may go: for one url, one host, one worker process or executor"""
 
 from __future__ import annotations
 
@@ -77,9 +77,6 @@ class FetchLimits:
     bytes_in_flight: int
     batch_bytes: int
     batch_rows: int
-
-    # Pictures
-    largest_pixels: int
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:

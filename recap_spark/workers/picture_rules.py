@@ -7,7 +7,7 @@ from typing import Literal
 
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 
-_AT_LEAST_ONE = ("image_size", "decode_processes", "decode_bytes")
+_AT_LEAST_ONE = ("image_size", "decode_processes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +40,11 @@ class PictureRules:
 
     # Decoders
     decode_processes: int  # of a task
-    decode_bytes: int  # that one picture may make a decoder allocate, at one time
-    decode_s: float  # of CPU time, one picture
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: want at least 1, found {getattr(self, name)}")
-        if self.decode_s <= 0:
-            raise ValueError(f"decode_s: want more than 0, found {self.decode_s}")
         if self.max_aspect_ratio is not None and self.max_aspect_ratio < 1:
             raise ValueError(f"max_aspect_ratio: want at least 1, found {self.max_aspect_ratio}")
         lowest, highest = (0, 9) if self.encode_format == "png" else (1, 100)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from recap_spark.statuses import FetchStatus, RejectReason
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.faces import Box
 from recap_spark.workers.fetcher import FETCHED
@@ -82,7 +83,12 @@ def describe_shards(batches: Iterable[pa.RecordBatch], *, source: str) -> Iterat
 
 
 def read_shards(
-    batches: Iterable[pa.RecordBatch], *, source: str, limits: FetchLimits, rules: PictureRules
+    batches: Iterable[pa.RecordBatch],
+    *,
+    source: str,
+    limits: FetchLimits,
+    decode: DecodeLimits,
+    rules: PictureRules,
 ) -> Iterator[pa.RecordBatch]:
     """Rows of FETCHED for files of (file, wanted), where `wanted` lists (key, uid, expected, recorded,
     face_bboxes). Pictures are prepared as fetched ones are.
@@ -96,7 +102,7 @@ def read_shards(
         for shard in shards
         for meant in _meant(source, shard["file"], shard["wanted"], limits)
     )
-    outcomes = prepare_all(parcels, rules=rules, largest_pixels=limits.largest_pixels)
+    outcomes = prepare_all(parcels, rules=rules, decode=decode)
     held: list[Row] = []
     held_bytes = 0
     for row in (row for outcome in outcomes for row in _images(outcome, limits)):

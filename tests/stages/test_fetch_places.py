@@ -40,12 +40,14 @@ def slow_server():
 
 
 def test_tasks_that_run_at_once_share_a_hosts_places_and_its_robots_txt(spark, settings):
-    limits = replace(settings.fetch.limits, connections_per_host=3, deadline_s=20.0)
+    fetch = settings.fetch
+    limits = replace(fetch.limits, connections_per_host=3, deadline_s=20.0)
     with slow_server() as server:
         url = f"http://127.0.0.1:{server.server_port}/a.jpg"
         rows = [(f"{number:032x}", url, None) for number in range(60)]
         samples = spark.createDataFrame(rows, "uid string, url string, sha256 string").repartition(2, "uid")
-        found = fetch_images(samples, limits=limits, rules=settings.fetch.picture).select("status").collect()
-    assert [row.status for row in found] == ["gone"] * 60
+        found = fetch_images(samples, limits=limits, decode=fetch.decode, rules=fetch.picture)
+        ends = found.select("status").collect()
+    assert [row.status for row in ends] == ["gone"] * 60
     assert server.most == 3
     assert server.paths.count("/robots.txt") == 1

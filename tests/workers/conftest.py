@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from recap_spark.miniature.server import Server, serve
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
 
@@ -61,8 +62,12 @@ def limits() -> FetchLimits:
         bytes_in_flight=32 << 20,
         batch_bytes=16 << 20,
         batch_rows=256,
-        largest_pixels=1_000_000,
     )
+
+
+@pytest.fixture
+def decode() -> DecodeLimits:
+    return DecodeLimits(largest_pixels=1_000_000, memory_bytes=512 << 20, cpu_s=20.0)
 
 
 @pytest.fixture
@@ -82,8 +87,6 @@ def rules() -> PictureRules:
         encode_quality=1,
         extract_exif=False,
         decode_processes=1,
-        decode_bytes=512 << 20,
-        decode_s=20.0,
     )
 
 

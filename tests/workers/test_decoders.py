@@ -20,7 +20,6 @@ from recap_spark.statuses import FetchStatus
 from recap_spark.workers.decoders import Parcel, prepare_all
 from recap_spark.workers.pictures import Picture, PictureError
 
-PLENTY = 200_000_000
 PATIENCE_S = 60.0
 
 
@@ -40,12 +39,17 @@ def large():
 
 
 @pytest.fixture
-def prepared(rules):
+def decode(decode):
+    return replace(decode, largest_pixels=200_000_000)
+
+
+@pytest.fixture
+def prepared(decode, rules):
     """Outcomes by owner, which is the body's place in the list."""
 
-    def prepared(bodies, **changes):
+    def prepared(bodies, decode=decode, **changes):
         parcels = (Parcel(place, body, ()) for place, body in enumerate(bodies))
-        outcomes = list(prepare_all(parcels, rules=replace(rules, **changes), largest_pixels=PLENTY))
+        outcomes = list(prepare_all(parcels, rules=replace(rules, **changes), decode=decode))
         assert len(outcomes) == len(bodies)
         return [outcome.answer for outcome in sorted(outcomes, key=lambda outcome: outcome.owner)]
 
@@ -79,23 +83,23 @@ def test_a_killed_decoder_costs_one_picture_its_status(prepared, large, own_deco
     assert {answer.picture for answer in answers} == {Picture(width=64, height=48, format="png")}
 
 
-def test_a_picture_that_takes_too_long_is_a_crash_and_the_next_is_decoded(prepared, large):
-    slow, fast = prepared([large, SMALL], decode_s=0.05)
+def test_a_picture_that_takes_too_long_is_a_crash_and_the_next_is_decoded(prepared, decode, large):
+    slow, fast = prepared([large, SMALL], replace(decode, cpu_s=0.05))
     assert (slow.status, slow.detail) == (FetchStatus.DECODER_CRASH, "ran out of CPU time")
     assert fast.picture.width == 64
 
 
-def test_a_picture_that_needs_too_much_memory_is_a_crash_and_the_next_is_decoded(prepared, large):
-    swelling, modest = prepared([large, SMALL], decode_bytes=64 << 20)
+def test_a_picture_that_needs_too_much_memory_is_a_crash_and_the_next_is_decoded(prepared, decode, large):
+    swelling, modest = prepared([large, SMALL], replace(decode, memory_bytes=64 << 20))
     assert (swelling.status, swelling.detail) == (FetchStatus.DECODER_CRASH, "needs more than 64 MiB")
     assert modest.picture.width == 64
-    enough, _ = prepared([large, SMALL], decode_bytes=160 << 20)
+    enough, _ = prepared([large, SMALL], replace(decode, memory_bytes=160 << 20))
     assert enough.picture.width == 14_000
 
 
-def test_memory_and_time_are_granted_to_each_picture_anew(prepared):
+def test_memory_and_time_are_granted_to_each_picture_anew(prepared, decode):
     body = encoded(Image.effect_noise((1500, 1500), 60).convert("RGB"), compress_level=1)  # 9 MB decoded
-    answers = prepared([body] * 12, decode_bytes=24 << 20, decode_s=1.0)
+    answers = prepared([body] * 12, replace(decode, memory_bytes=24 << 20, cpu_s=1.0))
     assert {answer.picture.width for answer in answers} == {1500}
 
 
@@ -129,18 +133,18 @@ def test_what_has_no_body_is_handed_on(prepared):
     assert second.picture.height == 48
 
 
-def test_no_process_is_left_when_all_is_done_or_nobody_asks_any_more(prepared, rules, own_decoders):
+def test_no_process_is_left_when_all_is_done_or_nobody_asks_any_more(prepared, decode, rules, own_decoders):
     prepared([SMALL] * 3, decode_processes=2)
     assert own_decoders() == {}
     parcels = (Parcel(None, SMALL, ()) for _ in range(50))
-    outcomes = prepare_all(parcels, rules=replace(rules, decode_processes=2), largest_pixels=PLENTY)
+    outcomes = prepare_all(parcels, rules=replace(rules, decode_processes=2), decode=decode)
     next(outcomes)
     assert own_decoders()
     outcomes.close()
     assert own_decoders() == {}
 
 
-def test_parcels_are_drawn_only_as_fast_as_outcomes_are_taken(rules):
+def test_parcels_are_drawn_only_as_fast_as_outcomes_are_taken(decode, rules):
     drawn = 0
 
     def parcels():
@@ -149,7 +153,7 @@ def test_parcels_are_drawn_only_as_fast_as_outcomes_are_taken(rules):
             drawn += 1
             yield Parcel(None, SMALL, ())
 
-    outcomes = prepare_all(parcels(), rules=rules, largest_pixels=PLENTY)
+    outcomes = prepare_all(parcels(), rules=rules, decode=decode)
     for taken in range(1, 10):
         next(outcomes)
         assert drawn <= taken + 2
@@ -158,20 +162,21 @@ def test_parcels_are_drawn_only_as_fast_as_outcomes_are_taken(rules):
 
 PARENT = """
 import sys
+from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.decoders import Parcel, prepare_all
 from recap_spark.workers.picture_rules import PictureRules
 
-rules = PictureRules(**eval(sys.argv[1]))
-body = open(sys.argv[2], "rb").read()
-for _ in prepare_all((Parcel(None, body, ()) for _ in range(9)), rules=rules, largest_pixels=10**6):
+rules, decode = PictureRules(**eval(sys.argv[1])), DecodeLimits(**eval(sys.argv[2]))
+body = open(sys.argv[3], "rb").read()
+for _ in prepare_all((Parcel(None, body, ()) for _ in range(9)), rules=rules, decode=decode):
     print("decoded", flush=True)
     sys.stdin.read()
 """
 
 
-def test_a_decoder_ends_with_the_worker_that_is_killed(rules, tmp_path):
+def test_a_decoder_ends_with_the_worker_that_is_killed(decode, rules, tmp_path):
     (tmp_path / "a.png").write_bytes(SMALL)
-    command = [sys.executable, "-c", PARENT, repr(vars(rules)), str(tmp_path / "a.png")]
+    command = [sys.executable, "-c", PARENT, repr(vars(rules)), repr(vars(decode)), str(tmp_path / "a.png")]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
         worker.stdout.readline()
         children = [

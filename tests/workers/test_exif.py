@@ -85,8 +85,8 @@ def test_there_is_none_where_none_is_asked_for_or_none_is_there(asking, rules):
     assert said_by(with_block(b""), asking) is None
 
 
-def test_it_travels_from_a_decoder_with_its_picture(asking):
-    (outcome,) = prepare_all([Parcel(None, photograph(), ())], rules=asking, largest_pixels=10**6)
+def test_it_travels_from_a_decoder_with_its_picture(asking, decode):
+    (outcome,) = prepare_all([Parcel(None, photograph(), ())], rules=asking, decode=decode)
     assert json.loads(outcome.answer.exif)["Image Orientation"] == "6"
 
 

@@ -312,16 +312,22 @@ def full_backlog():
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/a.jpg"
 
 
-def fetched(urls, limits, rules):
+@pytest.fixture
+def fetched(decode, rules):
     """url → its row; a url without exactly one is an error."""
-    uids = [f"{number:032x}" for number in range(len(urls))]
-    batch = pa.RecordBatch.from_pydict(
-        {"uid": uids, "url": pa.array(urls, pa.string()), "sha256": pa.nulls(len(urls), pa.string())}
-    )
-    rows = [row for found in fetch_rows([batch], settings=limits, rules=rules) for row in found.to_pylist()]
-    assert sorted(row["uid"] for row in rows) == uids
-    by_uid = {row["uid"]: row for row in rows}
-    return dict(zip(urls, (by_uid[uid] for uid in uids), strict=True))
+
+    def fetched(urls, limits):
+        uids = [f"{number:032x}" for number in range(len(urls))]
+        batch = pa.RecordBatch.from_pydict(
+            {"uid": uids, "url": pa.array(urls, pa.string()), "sha256": pa.nulls(len(urls), pa.string())}
+        )
+        found = fetch_rows([batch], settings=limits, decode=decode, rules=rules)
+        rows = [row for some in found for row in some.to_pylist()]
+        assert sorted(row["uid"] for row in rows) == uids
+        by_uid = {row["uid"]: row for row in rows}
+        return dict(zip(urls, (by_uid[uid] for uid in uids), strict=True))
+
+    return fetched
 
 
 @pytest.fixture
@@ -337,13 +343,13 @@ def obedient(limits):
     )
 
 
-def test_every_fault_ends_in_its_status(obedient, rules):
+def test_every_fault_ends_in_its_status(obedient, fetched):
     faults = {path: row[1:] for path, row in REPLIES.items() if row[1] != "timeout"}
     with misbehaving() as server, full_backlog() as unanswered:
         expected = {f"{server.base}/{path}": row for path, row in faults.items()}
         expected |= {url: (status, None) for url, status in URLS.items()}
         expected[unanswered] = ("connect", None)
-        rows = fetched(list(expected), obedient, rules)
+        rows = fetched(list(expected), obedient)
         asked = [target.decode() for target in server.targets]
     found = {
         url: (row["status"], row["attempts"] if expected[url][1] is not None else None)
@@ -355,11 +361,11 @@ def test_every_fault_ends_in_its_status(obedient, rules):
     assert {row["status"] for row in rows.values() if row["bytes"] is not None} == {"ok"}
 
 
-def test_what_is_too_slow_ends_at_its_deadline(obedient, rules):
+def test_what_is_too_slow_ends_at_its_deadline(obedient, fetched):
     slow = [path for path, row in REPLIES.items() if row[1] == "timeout"]
     with misbehaving() as server:
         started = time.monotonic()
-        rows = fetched([f"{server.base}/{path}" for path in slow], replace(obedient, deadline_s=1.0), rules)
+        rows = fetched([f"{server.base}/{path}" for path in slow], replace(obedient, deadline_s=1.0))
         took_s = time.monotonic() - started
     assert {(row["status"], row["attempts"]) for row in rows.values()} == {("timeout", 1)}
     assert len(rows) == len(slow)
@@ -375,18 +381,18 @@ def test_a_fault_is_tried_again_just_where_its_cause_may_pass():
     assert once & passing == {str(FetchStatus.TIMEOUT)}
 
 
-def test_the_same_fault_many_times_over_is_as_many_rows(obedient, rules):
+def test_the_same_fault_many_times_over_is_as_many_rows(obedient, fetched):
     with misbehaving() as server:
         urls = [f"{server.base}/closed-within-the-body?{number}" for number in range(200)]
-        rows = fetched(urls, obedient, rules)
+        rows = fetched(urls, obedient)
     assert {row["status"] for row in rows.values()} == {"incomplete"}
 
 
 @pytest.mark.parametrize(("path", "target"), SPELLINGS.items())
-def test_odd_spellings_of_a_path_are_asked_for_as_browsers_do(limits, path, target, rules):
+def test_odd_spellings_of_a_path_are_asked_for_as_browsers_do(limits, path, target, fetched):
     with misbehaving() as server:
         url = f"{server.base}/{path}" if not path.startswith(" ") else f"  {server.base}/{path.strip()}  "
-        assert fetched([url], limits, rules)[url]["status"] == "gone"
+        assert fetched([url], limits)[url]["status"] == "gone"
     assert server.targets == [target]
 
 
@@ -397,7 +403,7 @@ TLS_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", TLS_FAULTS)
-def test_a_certificate_that_does_not_vouch_for_the_host_ends_as_tls_once(limits, tmp_path, fault, rules):
+def test_a_certificate_that_does_not_vouch_for_the_host_ends_as_tls_once(limits, tmp_path, fault, fetched):
     subject, names, days = TLS_FAULTS[fault]
     options = f"-nodes -keyout key.pem -out certificate.pem -subj {subject} -addext subjectAltName={names}"
     subprocess.run(
@@ -411,13 +417,13 @@ def test_a_certificate_that_does_not_vouch_for_the_host_ends_as_tls_once(limits,
     with misbehaving() as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         url = server.base.replace("http:", "https:") + "/plain"
-        (row,) = fetched([url], limits, rules).values()
+        (row,) = fetched([url], limits).values()
     assert (row["status"], row["attempts"]) == ("tls", 1)
     assert server.targets == []
 
 
-def test_tls_with_a_server_that_speaks_none_ends_as_tls(limits, rules):
+def test_tls_with_a_server_that_speaks_none_ends_as_tls(limits, fetched):
     with misbehaving() as server:
         url = server.base.replace("http:", "https:") + "/plain"
-        (row,) = fetched([url], limits, rules).values()
+        (row,) = fetched([url], limits).values()
     assert row["status"] == "tls"

@@ -27,14 +27,14 @@ def batch(urls, *, sha256=None, **columns):
 
 
 @pytest.fixture
-def fetch_batches(rules):
-    return partial(fetch_rows, rules=rules)
+def fetch_batches(decode, rules):
+    return partial(fetch_rows, decode=decode, rules=rules)
 
 
 @pytest.fixture
-def fetched(rules):
-    def fetched(batches, limits, **changes):
-        found = fetch_rows(batches, settings=limits, rules=replace(rules, **changes))
+def fetched(decode, rules):
+    def fetched(batches, limits, decode=decode, **changes):
+        found = fetch_rows(batches, settings=limits, decode=decode, rules=replace(rules, **changes))
         return [row for batch in found for row in batch.to_pylist()]
 
     return fetched
@@ -102,8 +102,8 @@ def test_only_a_proven_picture_keeps_its_bytes(web, limits, path, status, attemp
     assert (row["sha256"] is not None) == (status in ("ok", "not_an_image", "undecodable"))
 
 
-def test_too_many_pixels_by_the_settings_is_a_status(web, limits, fetched):
-    (row,) = fetched([batch([web.url("images/a.jpg")])], replace(limits, largest_pixels=100))
+def test_too_many_pixels_by_the_settings_is_a_status(web, limits, decode, fetched):
+    (row,) = fetched([batch([web.url("images/a.jpg")])], limits, replace(decode, largest_pixels=100))
     assert (row["status"], row["detail"], row["bytes"]) == ("too_many_pixels", "64 x 48", None)
 
 
@@ -165,7 +165,7 @@ def test_batches_are_closed_by_rows_and_by_bytes(web, limits, fetch_batches):
 
 
 def test_a_picture_that_breaks_its_decoder_is_one_status_among_sound_neighbours(
-    limits, rules, handled, fetched
+    limits, decode, handled, fetched
 ):
     swelling = io.BytesIO()
     Image.new("L", (9_000, 9_000)).save(swelling, "PNG", compress_level=1)
@@ -176,10 +176,10 @@ def test_a_picture_that_breaks_its_decoder_is_one_status_among_sound_neighbours(
         handler.reply(200, (swelling if handler.path == "/swelling.png" else sound).getvalue())
 
     paths = ["sound.png", "sound.png", "swelling.png", "sound.png"]
-    wide = replace(limits, largest_pixels=100_000_000)
+    tight = replace(decode, largest_pixels=100_000_000, memory_bytes=32 << 20)
     with handled(answer) as server:
         asked = [batch([server.url.replace("a.jpg", path) for path in paths])]
-        rows = sorted(fetched(asked, wide, decode_bytes=32 << 20), key=lambda row: row["uid"])
+        rows = sorted(fetched(asked, limits, tight), key=lambda row: row["uid"])
     assert [row["status"] for row in rows] == ["ok", "ok", "decoder_crash", "ok"]
     assert (rows[2]["bytes"], rows[2]["detail"]) == (None, "needs more than 32 MiB")
     assert rows[2]["sha256"] == hashlib.sha256(swelling.getvalue()).hexdigest()

@@ -10,7 +10,6 @@ import pytest
     [
         ({"image_size": 0}, "image_size: want at least 1, found 0"),
         ({"decode_processes": 0}, "decode_processes: want at least 1, found 0"),
-        ({"decode_s": 0.0}, "decode_s: want more than 0, found 0.0"),
         ({"max_aspect_ratio": 0.5}, "max_aspect_ratio: want at least 1, found 0.5"),
         ({"encode_format": "jpg", "encode_quality": 101}, "encode_quality: want 1 to 100 for jpg, found 101"),
         ({"encode_format": "png", "encode_quality": 95}, "encode_quality: want 0 to 9 for png, found 95"),

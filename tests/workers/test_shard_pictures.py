@@ -78,12 +78,15 @@ WANTED = pa.schema(
 )
 
 
-def read(folder: Path, file: str, *wanted: dict, rules: dict | None = None, **changed) -> dict[str, dict]:
+def read(
+    folder: Path, file: str, *wanted: dict, cpu_s: float = 20.0, rules: dict | None = None, **changed
+) -> dict[str, dict]:
     fetch = load(CONF).fetch
-    limits, picture = replace(fetch.limits, **changed), replace(fetch.picture, **(rules or {}))
+    limits, decode = replace(fetch.limits, **changed), replace(fetch.decode, cpu_s=cpu_s)
+    picture = replace(fetch.picture, **(rules or {}))
     full = [{"expected": None, "recorded": None, "face_bboxes": None} | one for one in wanted]
     batch = pa.RecordBatch.from_pylist([{"file": file, "wanted": full}], schema=WANTED)
-    read = read_shards([batch], source=str(folder), limits=limits, rules=picture)
+    read = read_shards([batch], source=str(folder), limits=limits, decode=decode, rules=picture)
     rows = [row for some in read for row in some.to_pylist()]
     assert len({row["uid"] for row in rows}) == len(rows)
     return {row["uid"]: row for row in rows}
@@ -231,7 +234,7 @@ def test_a_picture_that_kills_its_decoder_costs_its_own_status_only(tmp_path):
         tmp_path / "0.tar", ("a", picture(1), None), ("b", slow.getvalue(), None), ("c", picture(2), None)
     )
     wanted = [{"key": key, "uid": uid} for key, uid in zip("abc", UIDS, strict=False)]
-    rows = read(tmp_path, "0.tar", *wanted, rules={"decode_s": 0.02})
+    rows = read(tmp_path, "0.tar", *wanted, cpu_s=0.02)
     assert [rows[uid]["status"] for uid in UIDS[:3]] == ["ok", "decoder_crash", "ok"]
 
 
