@@ -11,11 +11,9 @@ from pyspark.sql import types as T
 from recap_spark.choices import IngestSettings
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
+from recap_spark.prompt import PROMPT
 from recap_spark.statuses import CaptionStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, ORIGINAL, RATINGS, SAMPLES, SCORES, Table
-
-PROMPT = "Please generate a detailed caption of this image. Please be as descriptive as possible."
-"""Recap-DataComp-1B, section 3."""
 
 
 def identify(rows: DataFrame, samples: DataFrame) -> DataFrame:

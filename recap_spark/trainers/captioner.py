@@ -18,6 +18,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from recap_spark.errors import InputError
 from recap_spark.models.pixels import OPENAI_MEAN, OPENAI_STD, normalise
+from recap_spark.prompt import PROMPT
 from recap_spark.trainers.conversations import Example, collate
 from recap_spark.trainers.schedules import warmup_then_cosine
 
@@ -25,9 +26,6 @@ log = logging.getLogger(__name__)
 
 Pair = tuple[Tensor, str]
 """A picture as uint8 [3, S, S] (models.pixels), and its caption."""
-
-# Recap-DataComp-1B, section 3: the one prompt of the dataset, verbatim.
-PROMPT = "Please generate a detailed caption of this image. Please be as descriptive as possible."
 
 # b batch, t tokens, s side
 

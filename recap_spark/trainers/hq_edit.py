@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from recap_spark.errors import InputError
-from recap_spark.trainers.captioner import PROMPT
+from recap_spark.prompt import PROMPT
 
 log = logging.getLogger(__name__)
 

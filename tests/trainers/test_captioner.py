@@ -9,8 +9,8 @@ import torch
 
 from recap_spark.errors import InputError
 from recap_spark.miniature.models import SIDE, TURN_END, captioner_processor, train_words
+from recap_spark.prompt import PROMPT
 from recap_spark.trainers.captioner import (
-    PROMPT,
     Prompt,
     StageSettings,
     Trains,

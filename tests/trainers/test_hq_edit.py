@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recap_spark.errors import InputError
-from recap_spark.trainers.captioner import PROMPT
+from recap_spark.prompt import PROMPT
 from recap_spark.trainers.conversations import read_conversations
 from recap_spark.trainers.hq_edit import unpack
 
