@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from recap_spark.captioners import without_kind
-from recap_spark.layers import Layers
+from recap_spark.layers import KeyPath, Layers
 from recap_spark.secrecy import is_secret, public
 
-_PLAIN_WORDS = {
-    "missing": "not set in any file",
-    "extra_forbidden": "nobody reads this key",
-    "unexpected_keyword_argument": "nobody reads this key",
-}
+_UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
 def explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> str:
     """One line for every wrong key: the file that has it, its path, what was wanted and what was found."""
+    problems = [(without_kind(problem["loc"]), problem) for problem in error.errors()]
+    unknown = {keys for keys, problem in problems if problem["type"] in _UNKNOWN}
+    missing = {keys for keys, problem in problems if problem["type"] == "missing"}
     lines = []
-    for problem in error.errors():
-        keys = without_kind(problem["loc"])
+    for keys, problem in problems:
         where = ", ".join(map(str, dict.fromkeys(_setters(keys, problem["type"], layers) or paths)))
-        found = (
-            ""
-            if problem["type"] in _PLAIN_WORDS or isinstance(problem["input"], dict)
-            else f", found {'a secret' if is_secret('.'.join(keys)) else public(repr(problem['input']))}"
-        )
-        lines.append(f"{where}: {'.'.join(keys)}: {_PLAIN_WORDS.get(problem['type'], problem['msg'])}{found}")
+        if keys in unknown:
+            said = "nobody reads this key" + _nearest(keys, _known(keys[:-1], layers, missing) - unknown)
+        elif keys in missing:
+            said = "not set in any file"
+        else:
+            said = problem["msg"] + _found(keys, problem["input"])
+        lines.append(f"{where}: {'.'.join(keys)}: {said}")
     return "\n".join(lines)
 
 
-def _setters(keys: tuple[str, ...], problem: str, layers: Layers) -> list[Path]:
+def _found(keys: KeyPath, value: Any) -> str:
+    if isinstance(value, dict):
+        return ""
+    return f", found {'a secret' if is_secret('.'.join(keys)) else public(repr(value))}"
+
+
+def _nearest(keys: KeyPath, known: set[KeyPath]) -> str:
+    close = get_close_matches(keys[-1], sorted(path[-1] for path in known), n=1)
+    return f": did you mean {close[0]}?" if close else ""
+
+
+def _known(section: KeyPath, layers: Layers, missing: set[KeyPath]) -> set[KeyPath]:
+    """The keys that a section may have: no key has a default, so each is set or missed."""
+    held: Any = layers.values
+    for key in section:
+        held = held.get(key) if isinstance(held, dict) else None
+    absent = {path for path in missing if path[:-1] == section}
+    return absent | {(*section, str(key)) for key in (held if isinstance(held, dict) else ())}
+
+
+def _setters(keys: KeyPath, problem: str, layers: Layers) -> list[Path]:
     """The files with a say in a key; of one that is not there, those that set its neighbours."""
     if problem == "missing":
         return [path for leaf, path in layers.origin.items() if leaf[:-1] == keys[:-1]]

@@ -65,9 +65,14 @@ def test_later_files_win_leaf_by_leaf(conf):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fetch: {work: {unit: 8}}", "fetch.work.unit: nobody reads this key"),
-        ("fetch: {limits: {deadline: 8}}", "fetch.limits.deadline: nobody reads this key"),
-        ("fetsh: {units: 8}", "fetsh: nobody reads this key"),
+        ("fetch: {work: {unit: 8}}", "fetch.work.unit: nobody reads this key: did you mean units?"),
+        (
+            "fetch: {limits: {deadline: 8}}",
+            "fetch.limits.deadline: nobody reads this key: did you mean deadline_s?",
+        ),
+        ("fetsh: {units: 8}", "fetsh: nobody reads this key: did you mean fetch?"),
+        ("export: {zzz: 8}", "export.zzz: nobody reads this key"),
+        ("export: {largest_pixels: 8}", "export.largest_pixels: nobody reads this key"),
         (
             'fetch: {work: {units: "8"}}',
             "fetch.work.units: Input should be a valid integer, found '8'",
@@ -150,6 +155,18 @@ def test_a_wrong_key_of_a_template_is_named_with_the_templates_own_file(conf):
 def test_later_lists_of_templates_replace_earlier_ones(conf):
     mine = write(conf / "mine.yml", "calibrate: {templates: [plain, v1]}")
     assert list(load(conf / "base.yml", mine).calibrate.templates) == ["plain", "v1"]
+
+
+def test_a_misspelt_key_is_told_the_one_that_is_missed_for_it(conf):
+    text = CAPTIONER.replace("engine", "engin") + "dtype: float32\nmax_new_token: 9"
+    file = write(conf / "captioners" / "other.yml", text)
+    mine = write(conf / "mine.yml", "caption: {captioner: other}")
+    assert complaint(conf / "base.yml", mine) == [
+        f"{file}: caption.captioner.max_new_tokens: not set in any file",
+        f"{file}: caption.captioner.engine: not set in any file",
+        f"{file}: caption.captioner.engin: nobody reads this key: did you mean engine?",
+        f"{file}: caption.captioner.max_new_token: nobody reads this key: did you mean max_new_tokens?",
+    ]
 
 
 def test_all_wrong_keys_are_named_at_once(conf):
