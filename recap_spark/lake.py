@@ -146,14 +146,16 @@ class Lake:
         """Whether views and functions outlive the session: they need a catalog to be kept in."""
         return self.settings.namespace is not None
 
-    def define(self, definition: str, relation: str) -> None:
-        """Make or replace a view, from a SELECT, or a SQL table function, from its signature on."""
-        if definition.lstrip().startswith("("):
-            self.spark.sql(f"CREATE OR REPLACE FUNCTION {self.name(relation)} {definition}")
-        elif self.keeps_functions():
-            self.spark.sql(f"CREATE OR REPLACE VIEW {self.name(relation)} AS {definition}")
+    def define_view(self, name: str, select: str) -> None:
+        """Make or replace a view; it ends with the session where no catalog keeps it."""
+        if self.keeps_functions():
+            self.spark.sql(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}")
         else:
-            self.spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW `{relation}` AS {definition}")
+            self.spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS {select}")
+
+    def define_function(self, name: str, definition: str) -> None:
+        """Make or replace a SQL table function, from its parameters on. Only where `keeps_functions`."""
+        self.spark.sql(f"CREATE OR REPLACE FUNCTION {self.name(name)} {definition}")
 
     def upsert(self, table: Table, frame: DataFrame) -> None:
         """Merge on the table's key, so writing the same rows twice changes nothing."""

@@ -150,3 +150,16 @@ def test_a_lake_in_a_catalog_is_there_for_the_next_session(spark, tmp_path):
     assert [kept["model"] for kept in plain] == ["tiny"]
     spark.sql("DROP SCHEMA recap_kept CASCADE")
     assert not later.holds(CAPTIONERS)
+
+
+def test_a_view_and_a_function_are_kept_in_a_catalog_and_a_view_ends_with_its_session_elsewhere(spark, lake):
+    catalogued = Lake(spark, LakeSettings(root=lake.settings.root, namespace="recap_defined"))
+    catalogued.create()
+    catalogued.define_view("one", "SELECT 1 AS number")
+    catalogued.define_function("next", "(n INT) RETURNS TABLE (number INT) RETURN SELECT n + 1")
+    lake.define_view("passing", "SELECT 2 AS number")
+    later = spark.newSession()
+    assert later.sql("SELECT number FROM recap_defined.one").first().number == 1
+    assert later.sql("SELECT number FROM recap_defined.next(1)").first().number == 2
+    assert spark.read.table("passing").first().number == 2
+    assert not later.catalog.tableExists("passing")

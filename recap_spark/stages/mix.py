@@ -54,14 +54,14 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """
     lake.create(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS)
     captioner = view_captioner(settings)
-    lake.define(view_sql(lake, captioner=captioner, settings=settings), RECAP_DATACOMP)
+    lake.define_view(RECAP_DATACOMP, view_sql(lake, captioner=captioner, settings=settings))
     if not lake.keeps_functions():
         found = "lake.namespace: null: the view ends with this session, and there is no table function"
         log.warning(
             "mix: want a catalog to keep %s and %s in, found %s", RECAP_DATACOMP, MIXED_CAPTIONS, found
         )
         return 1
-    lake.define(function_sql(lake, captioner=captioner), MIXED_CAPTIONS)
+    lake.define_function(MIXED_CAPTIONS, function_sql(lake, captioner=captioner))
     return 2
 
 
