@@ -29,7 +29,7 @@ from recap_spark.stages.metadata import (
     read_rows,
     survey_files,
 )
-from recap_spark.stages.published import add_published, identify
+from recap_spark.stages.published import add_published, identify, settle_published
 from recap_spark.stages.rejects import is_said_of, refuse, refused_files, retract
 from recap_spark.stages.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
@@ -93,7 +93,7 @@ def _ingest_files(
     rows = read_rows(lake.spark, survey, layout)
     unsaid = not is_said_of(lake, survey.files)
     if settings.layout == "recap":
-        counts = _ingest_published(lake, settings, rows, unsaid=unsaid)
+        counts = _ingest_published(lake, settings, rows, again=() if unsaid else tuple(survey.files))
     else:
         with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
             incoming = Incoming(
@@ -112,23 +112,30 @@ def _ingest_files(
     return counts + _by_file(survey)
 
 
-def _ingest_published(lake: Lake, settings: IngestSettings, rows: DataFrame, *, unsaid: bool) -> Counter[str]:
+def _ingest_published(
+    lake: Lake, settings: IngestSettings, rows: DataFrame, *, again: tuple[str, ...]
+) -> Counter[str]:
     """A published recaptioning adds captions to the samples that are stored, and samples where there are
     none.
     """
     lake.create(CAPTIONS, CAPTIONERS, SCORES, RATINGS)
-    identified = identify(rows, lake.read(SAMPLES)).persist()
+    # Spark makes a cache anew when a table it was read from is written: so all is read as it was at first.
+    samples = lake.read_at(SAMPLES, lake.version(SAMPLES))
+    captions = lake.read_at(CAPTIONS, lake.version(CAPTIONS))
+    captions = captions.where(F.col("captioner") == settings.published_captioner)
+    checked = checked_rows(identify(rows, samples), longest_text=settings.longest_text)
+    settled = settle_published(checked, samples=samples, captions=captions).persist()
     try:
-        stored = lake.read(SAMPLES).select("uid")
-        held = identified.join(stored, on="uid", how="left_semi").count()
-        fresh = identified.join(stored, on="uid", how="left_anti")
-        checked = checked_rows(fresh, longest_text=settings.longest_text).persist()
-        # Rows that a first run refused as repeated are held by the second, which says nothing of them.
-        incoming = Incoming(checked, caption_cap=settings.caption_cap, again=(), unsaid=unsaid)
+        is_kept = F.col("reason").isNull()
+        is_held = is_kept & F.col("is_stored")
+        held = settled.where(is_held).count()
+        incoming = Incoming(
+            settled.where(~is_held), caption_cap=settings.caption_cap, again=again, unsaid=not again
+        )
         counts = _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES).limit(0))
-        add_published(lake, identified, settings=settings)
+        add_published(lake, settled.where(is_kept), settings=settings)
     finally:
-        identified.unpersist()
+        settled.unpersist()
     return counts + Counter({str(Outcome.HELD): held})
 
 

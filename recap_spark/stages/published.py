@@ -12,7 +12,8 @@ from recap_spark.choices import IngestSettings
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
 from recap_spark.prompt import PROMPT
-from recap_spark.statuses import CaptionStatus
+from recap_spark.stages.metadata import RECAP
+from recap_spark.statuses import CaptionStatus, RejectReason
 from recap_spark.tables import CAPTIONERS, CAPTIONS, ORIGINAL, RATINGS, SAMPLES, SCORES, Table
 
 
@@ -38,28 +39,59 @@ def identify(rows: DataFrame, samples: DataFrame) -> DataFrame:
     )
 
 
+def settle_published(rows: DataFrame, *, samples: DataFrame, captions: DataFrame) -> DataFrame:
+    """Checked rows with `is_stored`, whether their sample is there, and a `reason` for all but one of a uid.
+
+    Kept is the row of the smallest hash of its content among those that agree with what is stored: with the
+    sample's url and sha256, and with its published recaption. So a rerun keeps what the first run kept, and
+    of rows of one uid in several commits the first commit's.
+    """
+    # Hashes stand in for urls and captions: all that are stored are shuffled to meet the rows.
+    images = samples.select("uid", _hash("url", "sha256").alias("stored_image"))
+    recaptions = captions.select("uid", _hash("caption").alias("stored_caption"))
+    is_of_image = F.coalesce(_hash("url", "sha256") == F.col("stored_image"), F.lit(True))
+    is_its_caption = F.coalesce(_hash(_recaption()) == F.col("stored_caption"), F.lit(True))
+    met = rows.join(images, on="uid", how="left").join(recaptions, on="uid", how="left")
+    met = met.withColumns(
+        {
+            "is_stored": F.col("stored_image").isNotNull(),
+            "agrees": is_of_image & is_its_caption,
+            "content": _hash(*_CONTENT),
+        }
+    )
+    # A bad row competes with none; all rows without a url have the same uid.
+    of_uid = Window.partitionBy("uid", "reason", F.when(F.col("reason").isNotNull(), F.col("source_row")))
+    best_first = of_uid.orderBy(F.col("agrees").desc(), "content", "source_file", "source_row")
+    ranked = met.withColumns(
+        {
+            "rank": F.row_number().over(best_first),
+            "kept_content": F.first(F.when(F.col("agrees"), F.col("content"))).over(best_first),
+        }
+    )
+    is_kept = F.col("agrees") & (F.col("rank") == 1)
+    is_copy = F.coalesce(F.col("content") == F.col("kept_content"), F.lit(False))
+    lost = F.when(is_copy, str(RejectReason.REPEATED_UID)).otherwise(str(RejectReason.CONFLICTING_UID))
+    reason = F.coalesce("reason", F.when(~is_kept, lost))
+    return ranked.withColumn("reason", reason).select(*rows.columns, "is_stored")
+
+
 def add_published(lake: Lake, rows: DataFrame, *, settings: IngestSettings) -> None:
-    """Captions, scores and ratings of identified rows, for the samples that the lake holds."""
-    chosen = _one_per_uid(rows, lake.read(SAMPLES)).persist()
+    """Captions, scores and ratings of the rows that are kept, one for a uid; the lake holds their samples."""
     captioner = settings.published_captioner
-    try:
-        lake.upsert(CAPTIONERS, _captioner(lake, captioner))
-        # A recaption that is blank, or of another type than text, which reads as null.
-        has_words = F.coalesce(F.trim("re_caption") != "", F.lit(False))
-        status = F.when(has_words, str(CaptionStatus.OK)).otherwise(str(CaptionStatus.EMPTY_CAPTION))
-        captions = chosen.select(
-            "uid",
-            F.lit(captioner).alias("captioner"),
-            status.alias("status"),
-            F.lit(None).cast("string").alias("finish_reason"),
-            F.lit(None).cast("int").alias("tokens"),
-            F.when(has_words, F.col("re_caption")).alias("caption"),
-        )
-        _append_new(lake, CAPTIONS, captions)
-        _append_new(lake, SCORES, _scores(chosen, captioner=captioner, scorer=settings.published_scorer))
-        _append_new(lake, RATINGS, _ratings(chosen, captioner=captioner, judge=settings.published_judge))
-    finally:
-        chosen.unpersist()
+    lake.upsert(CAPTIONERS, _captioner(lake, captioner))
+    recaption = _recaption()
+    status = F.when(recaption.isNull(), str(CaptionStatus.EMPTY_CAPTION)).otherwise(str(CaptionStatus.OK))
+    captions = rows.select(
+        "uid",
+        F.lit(captioner).alias("captioner"),
+        status.alias("status"),
+        F.lit(None).cast("string").alias("finish_reason"),
+        F.lit(None).cast("int").alias("tokens"),
+        recaption.alias("caption"),
+    )
+    _append_new(lake, CAPTIONS, captions)
+    _append_new(lake, SCORES, _scores(rows, captioner=captioner, scorer=settings.published_scorer))
+    _append_new(lake, RATINGS, _ratings(rows, captioner=captioner, judge=settings.published_judge))
 
 
 _NEVER_PUBLISHED = {
@@ -69,18 +101,20 @@ _NEVER_PUBLISHED = {
 }
 
 
-def _one_per_uid(rows: DataFrame, samples: DataFrame) -> DataFrame:
-    """Where several rows are about one sample: the row that the sample came from, else the one of the
-    smallest hash.
-    """
-    place = ("source_file", "source_row")
-    sources = samples.select("uid", *(F.col(name).alias(f"sample_{name}") for name in place))
-    is_source = (F.col("source_file") == F.col("sample_source_file")) & (
-        F.col("source_row") == F.col("sample_source_row")
-    )
-    best_first = Window.partitionBy("uid").orderBy(is_source.desc(), F.xxhash64("re_caption", "text"), *place)
-    ranked = rows.join(sources, on="uid", how="inner").withColumn("rank", F.row_number().over(best_first))
-    return ranked.where(F.col("rank") == 1).drop("rank")
+# All that is published of a row but its key, the authors' own; org_caption is the rows' text.
+_CONTENT = tuple("text" if name == "org_caption" else name for name in RECAP.columns if name != "key")
+
+
+def _recaption() -> Column:
+    """As captions keeps it: null where it is blank."""
+    return F.when(F.trim("re_caption") != "", F.col("re_caption"))
+
+
+def _hash(*columns: Column | str) -> Column:
+    """Never null."""
+    # As text, since the hash of values passes over nulls.
+    texts = (F.col(column) if isinstance(column, str) else column for column in columns)
+    return F.xxhash64(*(F.coalesce(text.cast("string"), F.lit("\0")) for text in texts))
 
 
 def _scores(rows: DataFrame, *, captioner: str, scorer: str) -> DataFrame:

@@ -1,6 +1,7 @@
 """The published Recap-DataComp-1B finds the samples it is about and brings captions, scores and ratings."""
 
 import hashlib
+import json
 from collections import Counter
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from recap_spark.lake import Transaction
+from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.stages import ingest
 from recap_spark.tables import CAPTIONERS, CAPTIONS, RATINGS, REJECTS, SAMPLES, SCORES
@@ -67,15 +68,27 @@ def rows(lake, table, *columns) -> list[tuple]:
     return sorted((tuple(row) for row in lake.read(table).select(*columns).collect()), key=str)
 
 
-def test_published_rows_meet_their_samples_and_a_rerun_adds_nothing(stored, settings, tmp_path):
-    folder = tmp_path / "published"
-    folder.mkdir()
-    pq.write_table(pa.Table.from_pylist(ROWS, schema=PUBLISHED), folder / "train.parquet")
-    asked = settings.ingest.model_copy(update={"source": str(folder), "layout": "recap"})
-    settings = settings.model_copy(update={"ingest": asked})
+@pytest.fixture
+def ingested(stored, settings, tmp_path):
+    """Ingests files of published rows, so many to a commit."""
+
+    def ingested(*files, files_per_commit=256, into=stored):
+        for number, held in enumerate(files):
+            path = tmp_path / "published" / f"{number}.parquet"
+            path.parent.mkdir(exist_ok=True)
+            pq.write_table(pa.Table.from_pylist(held, schema=PUBLISHED), path)
+        source = {"source": str(tmp_path / "published"), "layout": "recap"}
+        asked = settings.ingest.model_copy(update=source | {"files_per_commit": files_per_commit})
+        return ingest.run(into, settings.model_copy(update={"ingest": asked}), Progress(Console(quiet=True)))
+
+    return ingested
+
+
+def test_published_rows_meet_their_samples_and_a_rerun_adds_nothing(stored, settings, ingested):
+    asked = settings.ingest
     captioner, scorer, judge = asked.published_captioner, asked.published_scorer, asked.published_judge
 
-    counts = ingest.run(stored, settings, Progress(Console(quiet=True)))
+    counts = ingested(ROWS)
     assert counts == Counter(held=2, added=4, not_http=1, empty_url=1)
     new = [of_url(name) for name in ("stored", "percent", "half", "no caption")]
     assert {uid for (uid,) in rows(stored, SAMPLES, "uid")} == {STORED, TWIN, LATER_TWIN, *new}
@@ -112,8 +125,87 @@ def test_published_rows_meet_their_samples_and_a_rerun_adds_nothing(stored, sett
         (STORED, captioner, judge, 5),
     ]
 
-    held = {table.name: rows(stored, table, "*") for table in (SAMPLES, REJECTS, CAPTIONS, SCORES, RATINGS)}
-    again = ingest.run(stored, settings, Progress(Console(quiet=True)))
-    assert again == Counter(held=6, not_http=1, empty_url=1)
-    for table in (SAMPLES, REJECTS, CAPTIONS, SCORES, RATINGS):
-        assert rows(stored, table, "*") == held[table.name]
+    held = contents(stored)
+    assert ingested(ROWS) == Counter(held=6, not_http=1, empty_url=1)
+    assert contents(stored) == held
+
+
+def contents(lake) -> dict[str, list[tuple]]:
+    return {table.name: rows(lake, table, "*") for table in (SAMPLES, REJECTS, CAPTIONS, SCORES, RATINGS)}
+
+
+# Rows that say different things of one url: of a stored sample's, and of one that is not stored yet.
+RIVALS = [
+    scored("stored", None, None, sha256=S, re_caption="one"),
+    scored("new", None, None, sha256=S, re_caption="two", org_gpt4v_score=3),
+    scored("new", None, None, sha256=S, re_caption="two", org_gpt4v_score=3),
+    scored("new", None, None, sha256=T, re_caption="three", re_gpt4v_score=3),
+]
+LATER_RIVALS = [
+    scored("stored", 0.3, 0.2, sha256=S, re_caption="four", re_gpt4v_score=4),
+    scored("new", 0.4, 0.3, sha256=S, re_caption="five", re_gpt4v_score=5),
+    scored("new", 0.5, 0.4, sha256=T, re_caption="six"),
+    scored("new", 0.6, 0.5, sha256=None, re_caption=None),
+]
+
+
+def kept_captions(lake, *files) -> dict[str, str | None]:
+    """What captions holds of the rivals: of their rows, one for each uid, and the rest is in rejects."""
+    captions = dict(rows(lake, CAPTIONS, "uid", "caption"))
+    assert captions.keys() == {STORED, of_url("new")}
+    said = Counter(row["re_caption"] for file in files for row in file)
+    refused = Counter(json.loads(raw).get("re_caption") for (raw,) in rows(lake, REJECTS, "raw"))
+    assert said == refused + Counter(captions.values())
+    return captions
+
+
+@pytest.mark.parametrize("files_per_commit", [1, 2])
+def test_of_rows_that_contradict_each_other_one_is_kept_whole_and_the_others_are_rejects(
+    stored, ingested, files_per_commit
+):
+    files = (RIVALS, LATER_RIVALS)
+    counts = ingested(*files, files_per_commit=files_per_commit)
+    assert counts.total() == len(RIVALS) + len(LATER_RIVALS)
+    assert (counts["held"], counts["added"]) == (1, 1)
+    assert counts["conflicting_uid"] + counts["repeated_uid"] == 6
+
+    captions = kept_captions(stored, *files)
+    if files_per_commit == 1:
+        assert captions[STORED] == "one"
+        assert captions[of_url("new")] in {"two", "three"}
+
+    # What is known of a caption is of that caption, and the sample is the picture that it is about.
+    kept = {
+        uid: next(row for file in files for row in file if row["re_caption"] == caption)
+        for uid, caption in captions.items()
+    }
+    assert (of_url("new"), kept[of_url("new")]["sha256"]) in rows(stored, SAMPLES, "uid", "sha256")
+    sides = ("re", "org")
+    cosines = [row[f"{side}_clip_score"] for row in kept.values() for side in sides]
+    assert len(rows(stored, SCORES, "uid")) == len(cosines) - cosines.count(None)
+    ratings = [row.get(f"{side}_gpt4v_score") for row in kept.values() for side in sides]
+    assert sorted(rating for (rating,) in rows(stored, RATINGS, "rating")) == sorted(filter(None, ratings))
+
+    held = contents(stored)
+    again = ingested(*files, files_per_commit=files_per_commit)
+    assert again == counts - Counter(added=1) + Counter(held=1)
+    assert contents(stored) == held
+
+
+class DiesBeforeCaptions(Lake):
+    """A driver that is killed when the samples are written and the captions are not."""
+
+    def append(self, table, frame, *, transaction):
+        if table is CAPTIONS:
+            raise KeyboardInterrupt
+        return super().append(table, frame, transaction=transaction)
+
+
+def test_after_a_kill_the_same_rows_are_kept(stored, ingested):
+    with pytest.raises(KeyboardInterrupt):
+        ingested(RIVALS, LATER_RIVALS, into=DiesBeforeCaptions(stored.spark, stored.settings))
+    samples, refused = rows(stored, SAMPLES, "*"), rows(stored, REJECTS, "*")
+    counts = ingested(RIVALS, LATER_RIVALS)
+    assert (counts.total(), counts["held"], counts["added"]) == (8, 2, 0)
+    kept_captions(stored, RIVALS, LATER_RIVALS)
+    assert (rows(stored, SAMPLES, "*"), rows(stored, REJECTS, "*")) == (samples, refused)
