@@ -4,9 +4,10 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import process_tree
 import pytest
@@ -16,6 +17,10 @@ from recap_spark.miniature.server import Server, serve
 from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
+from recap_spark.workers.preparing import Prepared, prepare
+
+if TYPE_CHECKING:
+    from tiny_checkpoint import Made
 
 
 @pytest.fixture
@@ -88,6 +93,34 @@ def rules() -> PictureRules:
         extract_exif=False,
         decode_processes=1,
     )
+
+
+@pytest.fixture
+def prepared(rules: PictureRules) -> Callable[..., Prepared]:
+    """Prepares a body by the rules, but for what is changed of them."""
+
+    def prepared(body, *, faces=(), largest_pixels=1_000_000, **changes):
+        return prepare(body, faces=faces, rules=replace(rules, **changes), largest_pixels=largest_pixels)
+
+    return prepared
+
+
+@pytest.fixture(params=["in the checkpoint", "beside it"])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Made:
+    """A checkpoint in the original layout, with its vision tower here or there."""
+    return _made(tmp_path, tower=request.param)
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Made:
+    """A checkpoint that holds its vision tower, as the released one does."""
+    return _made(tmp_path, tower="in the checkpoint")
+
+
+def _made(folder: Path, *, tower: str) -> Made:
+    from tiny_checkpoint import make  # here, since torch and transformers take seconds that few tests need
+
+    return make(folder, tower=tower)
 
 
 @dataclass(frozen=True)

@@ -1,121 +1,16 @@
 """A chat server is asked by many at once, again where that may help, and blamed where it is at fault."""
 
 import gc
-import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 
 import pytest
+from scripted_chat import SPEC, Reply, ask, client, completion, serving, words
 
 from recap_spark.errors import PlatformError
 from recap_spark.statuses import FinishReason
-from recap_spark.workers.chat import ChatClient, ChatSpec
-from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredError, answer_of, retry_after_s
-
-SPEC = ChatSpec(
-    model="small",
-    api_key_env=None,
-    concurrency=4,
-    timeout_s=5.0,
-    attempts=3,
-    longest_busy_s=30.0,
-    backoff_s=0.001,
-    longest_retry_after_s=0.01,
-)
-
-
-@dataclass(frozen=True)
-class Reply:
-    code: int
-    body: object
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-def completion(text: str, finish: str = "stop") -> Reply:
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text}}
-    return Reply(200, {"choices": [choice], "usage": {"completion_tokens": 7}})
-
-
-class Server(ThreadingHTTPServer):
-    """Answers each message by a function of its text and of how often that text has been asked."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 64
-
-    def __init__(self, script: Callable[[str, int], Reply], pages: dict[str, int]) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.script, self.pages = script, pages
-        self.asked: list[str] = []
-        self.keys: set[str | None] = set()
-        self.lock = threading.Lock()
-        self.in_flight = 0
-        self.company: dict[str, list[int]] = {}  # requests in flight, for each time a text came
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def do_GET(self):
-        code = self.server.pages.get(self.path, 404)
-        self.reply(Reply(code, {}))
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][0]["content"]
-        with self.server.lock:
-            self.server.in_flight += 1
-            self.server.asked.append(text)
-            self.server.keys.add(self.headers["Authorization"])
-            self.server.company.setdefault(text, []).append(self.server.in_flight)
-            times = self.server.asked.count(text)
-        try:
-            reply = self.server.script(text, times)
-        finally:
-            with self.server.lock:
-                self.server.in_flight -= 1
-        self.reply(reply)
-
-    def reply(self, reply):
-        data = json.dumps(reply.body).encode()
-        self.send_response_only(reply.code)
-        for name, value in ({"Content-Length": str(len(data))} | reply.headers).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-
-@contextmanager
-def serving(script: Callable[[str, int], Reply], **pages: int) -> Iterator[Server]:
-    with Server(script, {f"/{page.replace('_', '/')}": code for page, code in pages.items()}) as server:
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        yield server
-        server.shutdown()
-
-
-@contextmanager
-def client(server: Server, spec: ChatSpec = SPEC) -> Iterator[ChatClient]:
-    chat = ChatClient(spec, where=lambda: server.url)
-    try:
-        yield chat
-    finally:
-        chat.close()
-
-
-def words(text: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": text}]
-
-
-def ask(chat: ChatClient, text: str):
-    return chat.ask(words(text), max_tokens=9, temperature=0.0, known_good=words("fine"))
+from recap_spark.workers.chat import ChatClient
+from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredError
 
 
 def test_an_answer_carries_its_text_why_it_ended_and_its_tokens():
@@ -208,23 +103,6 @@ def test_what_a_filter_forbids_is_refused_where_the_server_answers_others():
         assert server.asked == ["bad", "fine"]
 
 
-def test_a_key_that_opens_nothing_is_a_fault_of_the_setting():
-    with (
-        serving(lambda text, times: Reply(403, {"error": "not yours"})) as server,
-        client(server) as chat,
-        pytest.raises(PlatformError, match="not yours"),
-    ):
-        ask(chat, "hello").result()
-
-
-@pytest.mark.parametrize("code", [308, 401, 404])
-def test_a_wrong_key_address_or_model_ends_it_at_once(code):
-    with serving(lambda text, times: Reply(code, {})) as server, client(server) as chat:
-        with pytest.raises(PlatformError, match=f"HTTP {code}"):
-            ask(chat, "hello").result()
-        assert server.asked == ["hello"]
-
-
 def test_no_more_requests_are_in_flight_than_allowed_and_as_many_as_allowed():
     together = threading.Barrier(4)
 
@@ -283,33 +161,6 @@ def test_a_server_that_is_not_there_is_named():
             chat.check(words("fine"))
 
 
-def test_the_key_is_read_from_the_environment_and_shown_nowhere(monkeypatch):
-    monkeypatch.setenv("RECAP_TEST_KEY", "canary")
-    spec = replace(SPEC, api_key_env="RECAP_TEST_KEY")
-    with serving(lambda text, times: completion(text)) as server, client(server, spec) as chat:
-        ask(chat, "hello").result()
-        assert server.keys == {"Bearer canary"}
-        assert "canary" not in repr(spec)
-
-
-@pytest.mark.parametrize("code", [401, 422, 500])
-def test_a_server_that_repeats_the_key_does_not_bring_it_into_an_error(monkeypatch, code):
-    monkeypatch.setenv("RECAP_TEST_KEY", "canary")
-    spec = replace(SPEC, api_key_env="RECAP_TEST_KEY")
-    script = lambda text, times: Reply(code, {"error": "I do not know canary"})  # noqa: E731
-    with serving(script) as server, client(server, spec) as chat:
-        said = str(ask(chat, "hello").exception())
-    assert "I do not know ***" in said
-    assert "canary" not in said
-
-
-def test_a_key_with_its_line_s_end_is_named_and_not_shown(monkeypatch):
-    monkeypatch.setenv("RECAP_TEST_KEY", "canary\n")
-    with pytest.raises(PlatformError, match="RECAP_TEST_KEY, found characters") as raised:
-        ChatClient(replace(SPEC, api_key_env="RECAP_TEST_KEY"), where=lambda: "http://127.0.0.1:1/v1")
-    assert "canary" not in str(raised.value)
-
-
 def test_a_client_that_is_dropped_ends_its_thread():
     with serving(lambda text, times: completion(text)) as server:
         before = set(threading.enumerate())
@@ -320,17 +171,6 @@ def test_a_client_that_is_dropped_ends_its_thread():
         gc.collect()
         thread.join(30)
         assert not thread.is_alive()
-
-
-def test_half_a_surrogate_and_a_count_that_is_none_do_not_break_a_row():
-    reply = completion("x \ud83d").body | {"usage": {"completion_tokens": "many"}}
-    assert answer_of(reply) == Answer("x ?", FinishReason.STOP, None)
-
-
-def test_a_key_that_is_not_set_is_named(monkeypatch):
-    monkeypatch.delenv("RECAP_TEST_KEY", raising=False)
-    with pytest.raises(PlatformError, match="RECAP_TEST_KEY, found none"):
-        ChatClient(replace(SPEC, api_key_env="RECAP_TEST_KEY"), where=lambda: "http://127.0.0.1:1/v1")
 
 
 @pytest.mark.parametrize(
@@ -354,35 +194,3 @@ def test_what_is_forgotten_is_cancelled():
         chat.forget()
         assert answer.cancelled()
         held.set()
-
-
-@pytest.mark.parametrize(
-    ("said", "meant"),
-    [("stop", "stop"), ("eos_token", "stop"), ("stop_sequence", "stop"), ("length", "length")],
-)
-def test_every_server_s_word_for_an_end_is_one_of_ours(said, meant):
-    assert str(answer_of(completion("x", said).body).finish) == meant
-
-
-@pytest.mark.parametrize(
-    ("reply", "cause"),
-    [
-        (completion("x", "content_filter").body, RefusedError),
-        (completion("x", "tool_calls").body, UnansweredError),
-        ({"choices": []}, UnansweredError),
-        ({"error": "x"}, UnansweredError),
-        ("x", UnansweredError),
-        (None, UnansweredError),
-    ],
-)
-def test_a_reply_that_is_no_answer_has_a_cause(reply, cause):
-    with pytest.raises(cause):
-        answer_of(reply)
-
-
-def test_a_wish_to_wait_comes_as_seconds_or_as_a_date():
-    assert retry_after_s("3") == 3.0
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert retry_after_s("Fri, 31 Dec 9999 23:59:59 GMT") > 1e9
-    assert retry_after_s("soon") is None
-    assert retry_after_s(None) is None

@@ -4,65 +4,23 @@ ones.
 
 import hashlib
 import io
-import json
 import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from img2dataset_shards import UIDS, described, picture, write_parquet, write_tar
 from PIL import Image, ImageStat
 
-from recap_spark.errors import InputError
 from recap_spark.settings import load
-from recap_spark.workers.shard_listing import list_shards
-from recap_spark.workers.shard_pictures import describe_shards, read_shards
+from recap_spark.workers.shard_pictures import read_shards
 
 CONF = Path(__file__).parents[2] / "conf" / "base.yml"
-UIDS = [f"{number:032x}" for number in range(10)]
-
-
-def picture(number: int = 0, kind: str = "JPEG") -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (8 + number, 6), (20 * number, 99, 7)).save(out, kind)
-    return out.getvalue()
 
 
 def sha(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-def member(archive: tarfile.TarFile, name: str, body: bytes) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = len(body)
-    archive.addfile(info, io.BytesIO(body))
-
-
-def write_tar(path: Path, *samples: tuple[str, bytes, dict | bytes | None]) -> Path:
-    """Key, picture and metadata of each, in the order that img2dataset writes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for key, body, said in samples:
-            member(archive, f"{key}.jpg", body)
-            member(archive, f"{key}.txt", b"words")
-            if said is not None:
-                member(archive, f"{key}.json", said if isinstance(said, bytes) else json.dumps(said).encode())
-    return path
-
-
-def write_parquet(path: Path, *rows: dict, **columns: pa.DataType) -> Path:
-    schema = pa.schema(
-        columns or {"key": pa.string(), "uid": pa.string(), "sha256": pa.string(), "status": pa.string()}
-    )
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    return path
-
-
-def described(folder: Path) -> list[dict]:
-    rows = [{"file": one.path, "side": one.side} for one in list_shards(str(folder))]
-    batch = pa.RecordBatch.from_pylist(rows, schema=pa.schema({"file": pa.string(), "side": pa.string()}))
-    return [row for some in describe_shards([batch], source=str(folder)) for row in some.to_pylist()]
 
 
 WANTED = pa.schema(
@@ -90,76 +48,6 @@ def read(
     rows = [row for some in read for row in some.to_pylist()]
     assert len({row["uid"] for row in rows}) == len(rows)
     return {row["uid"]: row for row in rows}
-
-
-def test_a_tar_describes_its_pictures_by_json_or_by_a_key_that_is_a_uid(tmp_path):
-    write_tar(
-        tmp_path / "00000.tar",
-        ("000000000", picture(), {"uid": UIDS[1], "sha256": "a" * 64, "status": "success"}),
-        (UIDS[2], picture(), {}),
-        (f"{UIDS[3]}-1", picture(), None),
-        ("000000003", picture(), {"uid": "no uid", "sha256": "b" * 64}),
-        ("000000004", picture(), b"{" * 100_000),
-        ("000000005", picture(), b'{"n": ' + b"9" * 5000 + b"}"),
-        ("000000006", picture(), b'["a list"]'),
-        ("000000007", picture(), b'{"uid": 7, "sha256": null}'),
-    )
-    found = [
-        (row["position"], row["key"], row["uid"], row["sha256"], row["state"]) for row in described(tmp_path)
-    ]
-    assert found == [
-        (0, "000000000", UIDS[1], "a" * 64, "picture"),
-        (1, UIDS[2], UIDS[2], None, "picture"),
-        (2, f"{UIDS[3]}-1", UIDS[3], None, "picture"),
-        (3, "000000003", None, "b" * 64, "picture"),
-        *((at, f"00000000{at}", None, None, "picture") for at in range(4, 8)),
-    ]
-
-
-def test_a_side_file_speaks_for_its_tar_and_names_what_img2dataset_failed_at(tmp_path):
-    write_tar(tmp_path / "00000.tar", ("000000000", picture(), None))
-    rows = [
-        {"key": "000000000", "uid": UIDS[0], "sha256": "a" * 64, "status": "success"},
-        {"key": "000000001", "uid": UIDS[1], "sha256": None, "status": "failed_to_download"},
-    ]
-    write_parquet(tmp_path / "00000.parquet", *rows)
-    found = [(row["file"], row["uid"], row["state"]) for row in described(tmp_path)]
-    assert found == [("00000.tar", UIDS[0], "picture"), ("00000.tar", UIDS[1], "failed")]
-
-
-@pytest.mark.parametrize("damage", ["truncated", "without keys"])
-def test_a_useless_side_file_is_said_and_the_tar_speaks_for_itself(tmp_path, damage):
-    write_tar(tmp_path / "00000.tar", ("000000000", picture(), {"uid": UIDS[0]}))
-    side = write_parquet(tmp_path / "00000.parquet", {"uid": UIDS[5]}, uid=pa.string())
-    if damage == "truncated":
-        side.write_bytes(side.read_bytes()[:-5])
-    fault, row = described(tmp_path)
-    assert (fault["file"], fault["state"]) == ("00000.parquet", "unreadable_file")
-    assert (row["file"], row["uid"]) == ("00000.tar", UIDS[0])
-
-
-def test_files_that_hold_no_pictures_are_faults_that_say_what_was_found(tmp_path):
-    write_parquet(tmp_path / "a.parquet", {"name": "Ann"}, name=pa.string())
-    (tmp_path / "b.parquet").write_bytes(b"PAR1 no")
-    (tmp_path / "c.tar").write_bytes(b"<html>404</html>" * 100)
-    (tmp_path / "d.tar").write_bytes(b"")
-    found = {row["file"]: (row["state"], row["detail"]) for row in described(tmp_path)}
-    assert found["a.parquet"][0] == "missing_columns"
-    assert "found ['name']" in found["a.parquet"][1]
-    assert [found[name][0] for name in ("b.parquet", "c.tar", "d.tar")] == ["unreadable_file"] * 3
-    assert "not a tar header" in found["c.tar"][1]
-    assert found["d.tar"][1] == "ends without tar's end mark"
-
-
-def test_listing_passes_over_unfinished_work_and_says_when_there_is_nothing(tmp_path):
-    write_tar(tmp_path / "part" / "00000.tar", ("a", picture(), None))
-    write_tar(tmp_path / "_tmp" / "00001.tar", ("a", picture(), None))
-    (tmp_path / "00000_stats.json").write_text("{}")
-    assert [one.path for one in list_shards(str(tmp_path))] == ["part/00000.tar"]
-    (tmp_path / "part" / "00000.tar").unlink()
-    for source, said in ((tmp_path, "found none in"), (tmp_path / "nowhere", "want a folder")):
-        with pytest.raises(InputError, match=said):
-            list_shards(str(source))
 
 
 def test_a_truncated_tar_keeps_what_was_read_before(tmp_path):
@@ -297,11 +185,3 @@ def test_pictures_in_a_parquet_column_are_read_the_same_way(tmp_path):
     assert [row["state"] for row in described(tmp_path)] == ["picture", "failed", "picture"]
     found = read(tmp_path, "0.parquet", *({"key": str(at), "uid": UIDS[at]} for at in range(3)))
     assert {uid: row["status"] for uid, row in found.items()} == {UIDS[0]: "ok", UIDS[2]: "not_an_image"}
-
-
-def test_a_parquet_column_of_pictures_alone_is_keyed_by_row(tmp_path):
-    write_parquet(tmp_path / "0.parquet", {"jpg": picture(1)}, {"jpg": picture(2)}, jpg=pa.binary())
-    assert [(row["key"], row["uid"], row["state"]) for row in described(tmp_path)] == [
-        ("0", None, "picture"),
-        ("1", None, "picture"),
-    ]
