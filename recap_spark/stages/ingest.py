@@ -5,7 +5,9 @@ recaptioning)
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,8 +23,7 @@ from recap_spark.settings import Settings
 from recap_spark.stages.checks import readable, reject_reason, repaired
 from recap_spark.stages.contest import Outcome, contested_hashes, settle, uid_hash
 from recap_spark.stages.metadata import (
-    DATACOMP,
-    RECAP,
+    LAYOUTS,
     Survey,
     count_rows,
     list_files,
@@ -30,9 +31,10 @@ from recap_spark.stages.metadata import (
     survey_files,
 )
 from recap_spark.stages.published import add_published, identify, settle_published
-from recap_spark.stages.rejects import is_said_of, refuse, refused_files, retract
+from recap_spark.stages.rejects import is_unsaid, refuse, refused_files, retract
 from recap_spark.stages.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
+from recap_spark.workers.partition import ahead
 
 _BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
 
@@ -50,7 +52,7 @@ class Incoming:
     rows: DataFrame
     caption_cap: int
     again: tuple[str, ...]  # files of which rejects may say what no longer holds
-    unsaid: bool  # rejects holds nothing of the rows' files
+    unsaid: Callable[[], bool]  # whether rejects holds nothing of the rows' files
 
     def as_samples(self, rows: DataFrame) -> DataFrame:
         """Some of the rows, checked in the shape of samples, with `reason` and `raw`."""
@@ -65,55 +67,58 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
 
     Raises AccountingError when the rows of the files and the rows answered for differ.
     """
-    lake.create(SAMPLES, REJECTS)
-    files = list_files(lake.spark, settings.ingest.source)
-    selection = select_from(lake.spark, settings.ingest, files)
-    step = settings.ingest.files_per_commit
+    asked, step = settings.ingest, settings.ingest.files_per_commit
     counts: Counter[str] = Counter()
-    with (
-        arrow_batches(lake.spark, rows=settings.ingest.rows_per_batch),
-        progress.stage("ingest", rows=len(files), unit="files") as advance,
-    ):
-        for first in range(0, len(files), step):
-            some = files[first : first + step]
-            counts += _ingest_files(lake, settings.ingest, some, selection)
-            advance(len(some), note=f"files {first} to {first + len(some) - 1}")
+    with ThreadPoolExecutor(1) as beside, arrow_batches(lake.spark, rows=asked.rows_per_batch):
+        created = beside.submit(lake.create, SAMPLES, REJECTS)
+        files = list_files(lake.spark, asked.source)
+        selection = select_from(lake.spark, asked, files)
+        parts = [files[first : first + step] for first in range(0, len(files), step)]
+        looks = (survey_files(lake.spark, part, LAYOUTS[asked.layout]) for part in parts)
+        with (
+            progress.stage("ingest", rows=len(files), unit="files") as advance,
+            closing(ahead(looks, size=1)) as surveys,
+        ):
+            for number, (part, survey) in enumerate(zip(parts, surveys, strict=True)):
+                created.result()
+                counts += _ingest_files(lake, asked, survey, selection)
+                advance(len(part), note=f"files {number * step} to {number * step + len(part) - 1}")
     return counts
 
 
 def _ingest_files(
-    lake: Lake, settings: IngestSettings, files: list[str], selection: Selection | None
+    lake: Lake, settings: IngestSettings, survey: Survey, selection: Selection | None
 ) -> Counter[str]:
-    layout = DATACOMP if settings.layout == "datacomp" else RECAP
-    survey = survey_files(lake.spark, files, layout)
     if survey.refused:
         lake.upsert(REJECTS, refused_files(lake, survey))
     if not survey.readable:
         return _by_file(survey)
-    rows = read_rows(lake.spark, survey, layout)
-    unsaid = not is_said_of(lake, survey.files)
-    if settings.layout == "recap":
-        counts = _ingest_published(lake, settings, rows, again=() if unsaid else tuple(survey.files))
-    else:
-        with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
-            incoming = Incoming(
-                checked_rows(wanted, longest_text=settings.longest_text),
-                caption_cap=settings.caption_cap,
-                again=() if unsaid else tuple(survey.files),
-                unsaid=unsaid,
-            )
-            counts = left_out + _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES))
-    found = count_rows(lake.spark, survey)
-    answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
-    if found != answered:
-        raise AccountingError(
-            f"ingest: {found} rows in {len(files)} files, {answered} answered for: {dict(counts)}"
-        )
+    rows = read_rows(lake.spark, survey, LAYOUTS[settings.layout])
+    with ThreadPoolExecutor(1) as beside:  # both are there before anybody waits for them
+        unsaid = beside.submit(is_unsaid, lake, survey.files).result
+        found = beside.submit(count_rows, lake.spark, survey).result
+        again = tuple(survey.files)
+        if settings.layout == "recap":
+            counts = _ingest_published(lake, settings, rows, again=again, unsaid=unsaid)
+        else:
+            with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
+                checked = checked_rows(wanted, longest_text=settings.longest_text)
+                incoming = Incoming(checked, settings.caption_cap, again=again, unsaid=unsaid)
+                counts = left_out + _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES))
+        answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
+        if found() != answered:
+            held = f"{found()} rows in {len(survey.files)} files"
+            raise AccountingError(f"ingest: {held}, {answered} answered for: {dict(counts)}")
     return counts + _by_file(survey)
 
 
 def _ingest_published(
-    lake: Lake, settings: IngestSettings, rows: DataFrame, *, again: tuple[str, ...]
+    lake: Lake,
+    settings: IngestSettings,
+    rows: DataFrame,
+    *,
+    again: tuple[str, ...],
+    unsaid: Callable[[], bool],
 ) -> Counter[str]:
     """A published recaptioning adds captions to the samples that are stored, and samples where there are
     none.
@@ -129,9 +134,8 @@ def _ingest_published(
         is_kept = F.col("reason").isNull()
         is_held = is_kept & F.col("is_stored")
         held = settled.where(is_held).count()
-        incoming = Incoming(
-            settled.where(~is_held), caption_cap=settings.caption_cap, again=again, unsaid=not again
-        )
+        fresh = settled.where(~is_held)
+        incoming = Incoming(fresh, settings.caption_cap, again=again, unsaid=unsaid)
         counts = _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES).limit(0))
         add_published(lake, settled.where(is_kept), settings=settings)
     finally:
@@ -144,21 +148,25 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counte
     version = lake.version(SAMPLES)
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    hashes = _hinted(contested_hashes(incoming.rows, rivals).localCheckpoint())
+    contested = contested_hashes(incoming.rows, rivals).localCheckpoint()
+    hashes = _hinted(contested, count=contested.count())
     special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
     held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
     settled = settle(claims, held).localCheckpoint()
     counts = _counts(special, settled)
+    displaces, winners = counts[Outcome.DISPLACED] > 0, counts.pop(Outcome.ADDED, 0)
     rejects = _rejects(special, claims, settled, rivals)
-    retract(lake, rejects, files=incoming.again)
-    displaces = _ended(settled, Outcome.DISPLACED)
+    retract(lake, rejects, files=() if incoming.unsaid() else incoming.again)
     once = Transaction("ingest", version)
-    refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid and not displaces)
-    if not displaces and _adds_nothing(incoming.rows, special, settled):
-        refusing()
+    refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid() and not displaces)
+    if not displaces and not winners and incoming.rows.count() == special.count():
+        refusing()  # no commit of samples, not even an empty one
         return counts
-    samples = _samples(incoming, special, _of(claims, settled, Outcome.ADDED))
+    # Whatever shares a uid, or its hash, with a special row is special itself.
+    taken = special.select(uid_hash().alias("uid_hash")).distinct()
+    free = _without(incoming.rows, _hinted(taken, count=counts.total() + winners))
+    samples = _samples(incoming.as_samples(free), _of(claims, settled, Outcome.ADDED))
     with ThreadPoolExecutor(1) as beside:
         # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
         refused = beside.submit(refusing)
@@ -174,12 +182,13 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counte
     return counts + Counter({str(Outcome.ADDED): added})
 
 
-def _samples(incoming: Incoming, special: DataFrame, winners: DataFrame) -> DataFrame:
-    # Whatever shares a uid, or its hash, with a special row is special itself.
-    taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct())
-    free = incoming.rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
+def _samples(free: DataFrame, winners: DataFrame) -> DataFrame:
     columns = SAMPLES.schema.names
-    return incoming.as_samples(free).select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
+    return free.select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
+
+
+def _without(rows: DataFrame, hashes: DataFrame) -> DataFrame:
+    return rows.join(hashes, uid_hash() == F.col("uid_hash"), how="left_anti")
 
 
 def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
@@ -188,17 +197,17 @@ def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
     return rows.where(F.col("reason").isNotNull() | is_contested)
 
 
-def _hinted(hashes: DataFrame) -> DataFrame:
+def _hinted(hashes: DataFrame, *, count: int) -> DataFrame:
     """Spark knows no size of what comes from a checkpoint; without the hint the whole metadata would be
-    shuffled to meet a few hashes.
+    shuffled to meet a few hashes: `count` of them at most.
     """
-    return F.broadcast(hashes) if hashes.count() <= _BROADCAST_HASHES else hashes
+    return F.broadcast(hashes) if count <= _BROADCAST_HASHES else hashes
 
 
 def _counts(special: DataFrame, settled: DataFrame) -> Counter[str]:
-    """Rows by what becomes of them, but for the added ones, which Delta counts."""
+    """The special rows, and stored ones that they displace, by what becomes of them."""
     bad = special.where(F.col("reason").isNotNull()).select(F.col("reason").alias("outcome"))
-    ends = bad.union(settled.where(F.col("outcome") != str(Outcome.ADDED)).select("outcome"))
+    ends = bad.union(settled.select("outcome"))
     return Counter({row["outcome"]: row["count"] for row in ends.groupBy("outcome").count().collect()})
 
 
@@ -223,15 +232,6 @@ def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
         "source_file", "source_row", "outcome"
     )
     return rows.join(ended, on=["source_file", "source_row"], how="inner")
-
-
-def _ended(settled: DataFrame, *outcomes: Outcome) -> bool:
-    return not settled.where(F.col("outcome").isin(*map(str, outcomes))).isEmpty()
-
-
-def _adds_nothing(rows: DataFrame, special: DataFrame, settled: DataFrame) -> bool:
-    """Then there is to be no commit, not even an empty one."""
-    return not _ended(settled, Outcome.ADDED) and rows.count() == special.count()
 
 
 def _displace(lake: Lake, settled: DataFrame) -> None:

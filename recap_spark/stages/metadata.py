@@ -63,6 +63,9 @@ RECAP = Layout(
 )
 """UCSC-VLAA/Recap-DataComp-1B, default configuration."""
 
+LAYOUTS = {"datacomp": DATACOMP, "recap": RECAP}
+"""By what the settings call them."""
+
 
 @dataclass(frozen=True)
 class Survey:

@@ -24,9 +24,9 @@ def refused_files(lake: Lake, survey: Survey) -> DataFrame:
     return lake.spark.createDataFrame(rows, REJECTS.schema)
 
 
-def is_said_of(lake: Lake, files: Iterable[str]) -> bool:
-    """Whether rejects holds anything about these files or their rows."""
-    return not lake.read(REJECTS).where(F.col("source_file").isin(*_names(files))).isEmpty()
+def is_unsaid(lake: Lake, files: Iterable[str]) -> bool:
+    """Whether rejects holds nothing about these files or their rows."""
+    return lake.read(REJECTS).where(F.col("source_file").isin(*_names(files))).isEmpty()
 
 
 def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, unsaid: bool) -> None:

@@ -96,17 +96,17 @@ def select_from(spark: SparkSession, settings: IngestSettings, files: list[str])
 
 @contextmanager
 def selected(
-    lake: Lake, rows: DataFrame, selection: Selection | None, *, unsaid: bool
+    lake: Lake, rows: DataFrame, selection: Selection | None, *, unsaid: Callable[[], bool]
 ) -> Iterator[tuple[DataFrame, Counter[str]]]:
     """The rows that are wanted, and how many are not, by reason. What filters leave out goes to rejects.
 
-    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason. `unsaid` where
-    rejects holds nothing of the rows' files.
+    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason. `unsaid` says
+    whether rejects holds nothing of the rows' files.
     """
     if selection is None:
-        if not unsaid:
-            _retract(lake, rows.withColumn("left_out", F.lit(None).cast("string")))
         yield rows, Counter()
+        if not unsaid():
+            _retract(lake, rows.withColumn("left_out", F.lit(None).cast("string")))
         return
     decided = rows.withColumn("left_out", _left_out(selection))
     # Ingest goes through its rows several times, and Python's part of the decision is dear.
@@ -116,11 +116,11 @@ def selected(
     try:
         left_out = decided.where(F.col("left_out").isNotNull())
         counts = left_out.groupBy("left_out").count().collect()
-        if not unsaid:
+        if not unsaid():
             _retract(lake, decided)
         if selection.conditions:
             once = Transaction("ingest-filters", lake.version(SAMPLES))
-            refuse(lake, _filtered(decided), once=once, unsaid=unsaid)
+            refuse(lake, _filtered(decided), once=once, unsaid=unsaid())
         wanted = decided.where(F.col("left_out").isNull()).drop("left_out")
         yield wanted, Counter({row["left_out"]: row["count"] for row in counts})
     finally:
