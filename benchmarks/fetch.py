@@ -6,6 +6,7 @@ img2dataset (1.47.0, `pip install img2dataset`) lives in a virtual environment o
 named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their own on the same cores, and
 --hosts loopback addresses are the hosts. Neither side writes, both verify sha256, neither's start is timed.
 Both are tuned in the same run, on a fifth of the rows: img2dataset by its threads, ours by its connections.
+A third side has only what neither does without: fetch_bare.py's client, hash and decoding, which is a bound.
 Every claim's ratio is made so that more is better.
 
 kept      pictures kept as they came, proven to decode. img2dataset: skip_reencode, resize_mode no. Its
@@ -27,63 +28,25 @@ import argparse
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from fetch_against import RESIZED, kept, resized
+from fetch_bench import Bench, Claim, note
 from fetch_profile import print_profile
-from fetch_sides import PROCESSES, Peer, Run, Web, fastest, healthy, run_ours, said
+from fetch_sides import Web, healthy
 from fetch_web import hosts, pictures, serving
 from reporting import Series, print_claim, print_machine, print_table
 
 from recap_spark.settings import load
-from recap_spark.statuses import FetchStatus
-from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.picture_rules import PictureRules
 
 _CONF = Path(__file__).parents[1] / "conf"
-_SETTINGS = (8, 16, 32, 64, 128)  # threads or connections of a process
-_KEPT = {"resize_mode": "no", "skip_reencode": True}
-_RESIZED: dict[str, Any] = {
-    "resize_mode": "keep_ratio_largest",
-    "image_size": 256,
-    "encode_quality": 95,
-    "encode_format": "jpg",
-}
-_UNSEEN = {"resize_mode": "no", "disable_all_reencoding": True}
 _FAULTS = ("slow", "refused", "drip", "silent")  # in turn over the hosts that have one
 _TRAPS = ("endless", "bomb", "pixels", "drip", "silent", "picture")
 _GIB = 1 << 30
-
-Claim = tuple[str, float, float]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every part needs."""
-
-    arguments: argparse.Namespace
-    port: int
-    hosts: list[str]
-    sha256: tuple[str, ...]
-    limits: FetchLimits
-    decode: DecodeLimits
-    rules: PictureRules  # conf/base.yml's: pictures stay as they came
-
-    def web(self, kinds: tuple[str, ...]) -> Web:
-        return Web(self.port, tuple(self.hosts[: len(kinds)]), kinds, self.sha256)
-
-    def run(self, web: Web, *, rows: int, processes: int = PROCESSES) -> Run:
-        return run_ours(
-            web,
-            rows=rows,
-            limits=self.limits,
-            decode=self.decode,
-            rules=self.rules,
-            processes=processes,
-        )
 
 
 def main() -> None:
@@ -149,61 +112,6 @@ def _kinds(count: int) -> tuple[str, ...]:
     )
 
 
-def kept(bench: Bench) -> list[Claim]:
-    """Pictures kept as they came."""
-    web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
-    peer = Peer(bench.arguments.img2dataset)
-    print(peer.version())
-    sides = {"img2dataset": _KEPT, "img2dataset, undecoded": _UNSEEN}
-    ours, theirs, unseen = _against(bench, web, peer, sides, rules=bench.rules)
-    print_table((ours, theirs, unseen))
-    return [
-        ("fetch_kept", ours.per_s / theirs.per_s, 2.0),
-        ("fetch_kept_undecoded", ours.per_s / unseen.per_s, 1.0),
-    ]
-
-
-def resized(bench: Bench) -> list[Claim]:
-    """Pictures made smaller."""
-    web = healthy(bench.hosts, port=bench.port, sha256=bench.sha256)
-    peer = Peer(bench.arguments.img2dataset)
-    print(peer.version())
-    ours, theirs = _against(
-        bench, web, peer, {"img2dataset": _RESIZED}, rules=replace(bench.rules, **_RESIZED)
-    )
-    print_table((ours, theirs))
-    return [("fetch_resized", ours.per_s / theirs.per_s, 1.5)]
-
-
-def _against(
-    bench: Bench, web: Web, peer: Peer, sides: dict[str, dict[str, Any]], *, rules: PictureRules
-) -> list[Series]:
-    rows, some = bench.arguments.images, max(bench.arguments.images // 5, 200)
-
-    def ours(count: int, connections: int) -> float:
-        limits = replace(bench.limits, connections=connections)
-        run = run_ours(web, rows=count, limits=limits, decode=bench.decode, rules=rules)
-        if run.statuses != {FetchStatus.OK: count}:
-            raise SystemExit(f"could not measure: want {count} pictures, found {run.statuses}")
-        return run.seconds
-
-    works: dict[str, Callable[[int, int], float]] = {"ours": ours}
-    for name, options in sides.items():
-        works[name] = lambda count, threads, options=options: peer.run(
-            web, rows=count, options=options | {"thread_count": threads}
-        )
-    tuned = {}
-    for name, work in works.items():
-        sweep = {setting: work(some, setting) for setting in _SETTINGS}
-        tuned[name] = fastest(sweep)
-        print(f"  {name}, {some} rows by threads or connections a process: {said(sweep)}", flush=True)
-    series = {name: Series(name, rows, "images") for name in works}
-    for _ in range(bench.arguments.repeats):
-        for name, work in works.items():
-            _note(series[name], work(rows, tuned[name]))
-    return list(series.values())
-
-
 def faults(bench: Bench) -> list[Claim]:
     """A web that is partly dead, and the rest of it alone."""
     kinds = _kinds(bench.arguments.hosts)
@@ -214,9 +122,9 @@ def faults(bench: Bench) -> list[Claim]:
     part = rows * len(sound) // len(every)
     series = (Series("healthy 70 % alone", part, "urls"), Series("all", rows, "urls"))
     for _ in range(bench.arguments.repeats):
-        _note(series[0], bench.run(alone, rows=part).seconds)
+        note(series[0], bench.run(alone, rows=part).seconds)
         run = bench.run(whole, rows=rows)
-        _note(series[1], run.seconds)
+        note(series[1], run.seconds)
     print(f"  ends: {dict(run.statuses)}")
     print_table(series)
     allowed_s = 1.3 * series[0].median_s + bench.limits.deadline_s
@@ -234,7 +142,7 @@ def memory(bench: Bench) -> list[Claim]:
         (f"{bench.arguments.many} urls", web, bench.arguments.many),
         (f"{bench.arguments.few} traps", traps, bench.arguments.few),
     ):
-        run = bench.run(one, rows=rows, processes=1)
+        run = bench.run(one, rows=rows, processes=1, watch_memory=True)
         peaks[name] = run.peak_bytes
         print(f"  {name}: peak {run.peak_bytes / 2**20:.0f} MiB in {run.seconds:.1f} s, {dict(run.statuses)}")
     few, many, trapped = peaks.values()
@@ -244,14 +152,9 @@ def memory(bench: Bench) -> list[Claim]:
 def profile(bench: Bench) -> list[Claim]:
     """Where a kept picture's CPU time goes."""
     web, rows = healthy(bench.hosts, port=bench.port, sha256=bench.sha256), bench.arguments.images
-    resized_rules = replace(bench.rules, **_RESIZED)
+    resized_rules = replace(bench.rules, **RESIZED)
     print_profile(web, pictures(), rows=rows, limits=bench.limits, resized=resized_rules)
     return []
-
-
-def _note(series: Series, seconds: float) -> None:
-    series.seconds.append(seconds)
-    print(f"  {series.name}: {seconds:.2f} s (load {os.getloadavg()[0]:.1f})", flush=True)
 
 
 _PARTS: dict[str, Callable[[Bench], list[Claim]]] = {

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from hashlib import md5
 from multiprocessing.connection import Connection
@@ -65,7 +66,7 @@ class Run:
 
     seconds: float
     statuses: Counter[str]
-    peak_bytes: int  # of the larger process with its decoders; see `fetch_memory`
+    peak_bytes: int  # of the larger process with its decoders, see `fetch_memory`; 0 where nobody watched
 
 
 def run_ours(
@@ -76,12 +77,16 @@ def run_ours(
     decode: DecodeLimits,
     rules: PictureRules,
     processes: int = PROCESSES,
+    watch_memory: bool = False,
 ) -> Run:
-    """Fetch so many rows in fresh processes, each with a contiguous share, as a Spark task has one."""
+    """Fetch so many rows in fresh processes, each with a contiguous share, as a Spark task has one.
+
+    To watch a worker's memory takes up to a fifth of its time: not where time is measured.
+    """
     context = multiprocessing.get_context("spawn")
     edges = [rows * place // processes for place in range(processes + 1)]
     pipes = [context.Pipe() for _ in range(processes)]
-    said = (limits, decode, rules)
+    said = (limits, decode, rules, watch_memory)
     workers = [
         context.Process(
             target=_fetch_share, args=(web, *edges[place : place + 2], *said, theirs), daemon=True
@@ -113,16 +118,17 @@ def _fetch_share(
     limits: FetchLimits,
     decode: DecodeLimits,
     rules: PictureRules,
+    watch_memory: bool,
     turn: Connection,
 ) -> None:
     pa.array([""])  # loads pandas, once for all of a worker's tasks: a start, as the rest of them
     turn.send(None)
     turn.recv()
     statuses: Counter[str] = Counter()
-    with watched() as peaks:
+    with watched() if watch_memory else nullcontext() as peaks:
         for batch in fetch_rows(_batches(web, first, after), settings=limits, decode=decode, rules=rules):
             statuses.update(batch["status"].to_pylist())
-    turn.send((statuses, peaks.total(decoders=rules.decode_processes)))
+    turn.send((statuses, peaks.total(decoders=rules.decode_processes) if peaks else 0))
 
 
 def _batches(web: Web, first: int, after: int) -> Iterator[pa.RecordBatch]:
