@@ -26,7 +26,7 @@ pytestmark = pytest.mark.spark
 
 ROOT = Path(__file__).parents[1]
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
-ROWS, UNITS, IN_FLIGHT = 120, 6, 1
+ROWS, UNITS, IN_FLIGHT = 100, 4, 1  # a unit for each kill, and one to begin with
 PATIENCE_S = 600  # other tests may have the cores
 
 

@@ -59,8 +59,17 @@ def finished(spark: SparkSession, settings: Settings, tmp_path_factory: pytest.T
     # The session's catalog puts its databases under the root that it was started with.
     root = Path(urlparse(spark.conf.get("spark.sql.warehouse.dir") or "").path)
     web = tmp_path_factory.mktemp("web")
+    two_units = {
+        stage: section.model_copy(update={"work": section.work.model_copy(update={"units": 2})})
+        for stage, section in (
+            ("fetch", settings.fetch),
+            ("caption", settings.caption),
+            ("score", settings.score),
+        )
+    }
     changed = settings.model_copy(
-        update={
+        update=two_units
+        | {
             "lake": LakeSettings(root=str(root), namespace="recap"),
             "ingest": settings.ingest.model_copy(update={"source": str(web / "metadata")}),
             "export": settings.export.model_copy(
