@@ -6,7 +6,8 @@ img2dataset (1.47.0, `pip install img2dataset`) lives in a virtual environment o
 named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their own on the same cores, and
 --hosts loopback addresses are the hosts. Neither side writes, both verify sha256, neither's start is timed.
 Both are tuned in the same run, on a fifth of the rows: img2dataset by its threads, ours by its connections.
-A third side has only what neither does without: fetch_bare.py's client, hash and decoding, which is a bound.
+A task has one decoder, since there are as many tasks as cores (conf/base.yml's two are for larger machines).
+A third side has only our libraries' client, hash and decoding (fetch_bare.py), which is a bound for ours.
 Every claim's ratio is made so that more is better.
 
 kept      pictures kept as they came, proven to decode. img2dataset: skip_reencode, resize_mode no. Its
