@@ -53,22 +53,18 @@ class Finished:
         return manifest.parent
 
 
+def _in_two_units(stage):
+    return stage.model_copy(update={"work": stage.work.model_copy(update={"units": 2})})
+
+
 @pytest.fixture(scope="module")
 def finished(spark: SparkSession, settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Every stage, over a miniature of 200 rows on its own server."""
     # The session's catalog puts its databases under the root that it was started with.
     root = Path(urlparse(spark.conf.get("spark.sql.warehouse.dir") or "").path)
     web = tmp_path_factory.mktemp("web")
-    two_units = {
-        stage: section.model_copy(update={"work": section.work.model_copy(update={"units": 2})})
-        for stage, section in (
-            ("fetch", settings.fetch),
-            ("caption", settings.caption),
-            ("score", settings.score),
-        )
-    }
     changed = settings.model_copy(
-        update=two_units
+        update={name: _in_two_units(getattr(settings, name)) for name in ("fetch", "caption", "score")}
         | {
             "lake": LakeSettings(root=str(root), namespace="recap"),
             "ingest": settings.ingest.model_copy(update={"source": str(web / "metadata")}),

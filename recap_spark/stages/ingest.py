@@ -67,22 +67,22 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
 
     Raises AccountingError when the rows of the files and the rows answered for differ.
     """
+    lake.create(SAMPLES, REJECTS)
     asked, step = settings.ingest, settings.ingest.files_per_commit
+    files = list_files(lake.spark, asked.source)
+    selection = select_from(lake.spark, asked, files)
+    parts = [files[first : first + step] for first in range(0, len(files), step)]
+    looks = (survey_files(lake.spark, part, LAYOUTS[asked.layout]) for part in parts)
     counts: Counter[str] = Counter()
-    with ThreadPoolExecutor(1) as beside, arrow_batches(lake.spark, rows=asked.rows_per_batch):
-        created = beside.submit(lake.create, SAMPLES, REJECTS)
-        files = list_files(lake.spark, asked.source)
-        selection = select_from(lake.spark, asked, files)
-        parts = [files[first : first + step] for first in range(0, len(files), step)]
-        looks = (survey_files(lake.spark, part, LAYOUTS[asked.layout]) for part in parts)
-        with (
-            progress.stage("ingest", rows=len(files), unit="files") as advance,
-            closing(ahead(looks, size=1)) as surveys,
-        ):
-            for number, (part, survey) in enumerate(zip(parts, surveys, strict=True)):
-                created.result()
-                counts += _ingest_files(lake, asked, survey, selection)
-                advance(len(part), note=f"files {number * step} to {number * step + len(part) - 1}")
+    with (
+        arrow_batches(lake.spark, rows=asked.rows_per_batch),
+        progress.stage("ingest", rows=len(files), unit="files") as advance,
+        # The next files' footers are read meanwhile: on an object store each is a wait of its own.
+        closing(ahead(looks, size=1)) as surveys,
+    ):
+        for number, (part, survey) in enumerate(zip(parts, surveys, strict=True)):
+            counts += _ingest_files(lake, asked, survey, selection)
+            advance(len(part), note=f"files {number * step} to {number * step + len(part) - 1}")
     return counts
 
 
@@ -94,7 +94,7 @@ def _ingest_files(
     if not survey.readable:
         return _by_file(survey)
     rows = read_rows(lake.spark, survey, LAYOUTS[settings.layout])
-    with ThreadPoolExecutor(1) as beside:  # both are there before anybody waits for them
+    with ThreadPoolExecutor(1) as beside:  # one thread, so that what is wanted first is asked first
         unsaid = beside.submit(is_unsaid, lake, survey.files).result
         found = beside.submit(count_rows, lake.spark, survey).result
         again = tuple(survey.files)
@@ -103,8 +103,10 @@ def _ingest_files(
         else:
             with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
                 checked = checked_rows(wanted, longest_text=settings.longest_text)
-                incoming = Incoming(checked, settings.caption_cap, again=again, unsaid=unsaid)
-                counts = left_out + _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES))
+                incoming = Incoming(checked, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
+                version = lake.version(SAMPLES)
+                rivals = lake.read_at(SAMPLES, version)
+                counts = left_out + _ingest_rows(lake, incoming, rivals=rivals, version=version)
         answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
         if found() != answered:
             held = f"{found()} rows in {len(survey.files)} files"
@@ -125,7 +127,8 @@ def _ingest_published(
     """
     lake.create(CAPTIONS, CAPTIONERS, SCORES, RATINGS)
     # Spark makes a cache anew when a table it was read from is written: so all is read as it was at first.
-    samples = lake.read_at(SAMPLES, lake.version(SAMPLES))
+    version = lake.version(SAMPLES)
+    samples = lake.read_at(SAMPLES, version)
     captions = lake.read_at(CAPTIONS, lake.version(CAPTIONS))
     captions = captions.where(F.col("captioner") == settings.published_captioner)
     checked = checked_rows(identify(rows, samples), longest_text=settings.longest_text)
@@ -135,21 +138,22 @@ def _ingest_published(
         is_held = is_kept & F.col("is_stored")
         held = settled.where(is_held).count()
         fresh = settled.where(~is_held)
-        incoming = Incoming(fresh, settings.caption_cap, again=again, unsaid=unsaid)
-        counts = _ingest_rows(lake, incoming, rivals=lake.read(SAMPLES).limit(0))
+        incoming = Incoming(fresh, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
+        counts = _ingest_rows(lake, incoming, rivals=samples.limit(0), version=version)
         add_published(lake, settled.where(is_kept), settings=settings)
     finally:
         settled.unpersist()
     return counts + Counter({str(Outcome.HELD): held})
 
 
-def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counter[str]:
-    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart."""
-    version = lake.version(SAMPLES)
+def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: int) -> Counter[str]:
+    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart.
+
+    `rivals` are rows of samples as of `version`: a commit of another ingest since then refuses ours.
+    """
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    contested = contested_hashes(incoming.rows, rivals).localCheckpoint()
-    hashes = _hinted(contested, count=contested.count())
+    hashes = _hinted(contested_hashes(incoming.rows, rivals).localCheckpoint())
     special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
     held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
@@ -163,10 +167,7 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counte
     if not displaces and not winners and incoming.rows.count() == special.count():
         refusing()  # no commit of samples, not even an empty one
         return counts
-    # Whatever shares a uid, or its hash, with a special row is special itself.
-    taken = special.select(uid_hash().alias("uid_hash")).distinct()
-    free = _without(incoming.rows, _hinted(taken, count=counts.total() + winners))
-    samples = _samples(incoming.as_samples(free), _of(claims, settled, Outcome.ADDED))
+    samples = _samples(incoming, special, _of(claims, settled, Outcome.ADDED))
     with ThreadPoolExecutor(1) as beside:
         # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
         refused = beside.submit(refusing)
@@ -182,13 +183,12 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame) -> Counte
     return counts + Counter({str(Outcome.ADDED): added})
 
 
-def _samples(free: DataFrame, winners: DataFrame) -> DataFrame:
+def _samples(incoming: Incoming, special: DataFrame, winners: DataFrame) -> DataFrame:
+    # Whatever shares a uid, or its hash, with a special row is special itself.
+    taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct())
+    free = incoming.rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
     columns = SAMPLES.schema.names
-    return free.select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
-
-
-def _without(rows: DataFrame, hashes: DataFrame) -> DataFrame:
-    return rows.join(hashes, uid_hash() == F.col("uid_hash"), how="left_anti")
+    return incoming.as_samples(free).select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
 
 
 def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
@@ -197,11 +197,11 @@ def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
     return rows.where(F.col("reason").isNotNull() | is_contested)
 
 
-def _hinted(hashes: DataFrame, *, count: int) -> DataFrame:
+def _hinted(hashes: DataFrame) -> DataFrame:
     """Spark knows no size of what comes from a checkpoint; without the hint the whole metadata would be
-    shuffled to meet a few hashes: `count` of them at most.
+    shuffled to meet a few hashes.
     """
-    return F.broadcast(hashes) if count <= _BROADCAST_HASHES else hashes
+    return F.broadcast(hashes) if hashes.count() <= _BROADCAST_HASHES else hashes
 
 
 def _counts(special: DataFrame, settled: DataFrame) -> Counter[str]:

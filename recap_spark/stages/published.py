@@ -16,6 +16,9 @@ from recap_spark.stages.metadata import RECAP
 from recap_spark.statuses import CaptionStatus, RejectReason
 from recap_spark.tables import CAPTIONERS, CAPTIONS, ORIGINAL, RATINGS, SAMPLES, SCORES, Table
 
+# All that is published of a row but its key, the authors' own; org_caption is the rows' text.
+_CONTENT = tuple("text" if name == "org_caption" else name for name in RECAP.columns if name != "key")
+
 
 def identify(rows: DataFrame, samples: DataFrame) -> DataFrame:
     """Give each published row a uid: that of the stored sample with its url and sha256, else the url's md5.
@@ -42,12 +45,14 @@ def identify(rows: DataFrame, samples: DataFrame) -> DataFrame:
 def settle_published(rows: DataFrame, *, samples: DataFrame, captions: DataFrame) -> DataFrame:
     """Checked rows with `is_stored`, whether their sample is there, and a `reason` for all but one of a uid.
 
-    Kept is the row of the smallest hash of its content among those that agree with what is stored: with the
-    sample's url and sha256, and with its published recaption. So a rerun keeps what the first run kept, and
-    of rows of one uid in several commits the first commit's.
+    Kept is, among those that agree with what is stored (the sample's url and sha256, and its published
+    recaption), the row that the sample came from, or else that of the smallest hash of its content. So a
+    rerun keeps what the first run kept, and of rows of one uid in several commits the first commit's. A row
+    that is left out says the kept one's recaption of the same picture again, or contradicts it.
     """
     # Hashes stand in for urls and captions: all that are stored are shuffled to meet the rows.
-    images = samples.select("uid", _hash("url", "sha256").alias("stored_image"))
+    source = F.struct("source_file", "source_row")
+    images = samples.select("uid", _hash("url", "sha256").alias("stored_image"), source.alias("stored_from"))
     recaptions = captions.select("uid", _hash("caption").alias("stored_caption"))
     is_of_image = F.coalesce(_hash("url", "sha256") == F.col("stored_image"), F.lit(True))
     is_its_caption = F.coalesce(_hash(_recaption()) == F.col("stored_caption"), F.lit(True))
@@ -56,20 +61,23 @@ def settle_published(rows: DataFrame, *, samples: DataFrame, captions: DataFrame
         {
             "is_stored": F.col("stored_image").isNotNull(),
             "agrees": is_of_image & is_its_caption,
+            "is_source": F.coalesce(source == F.col("stored_from"), F.lit(False)),
             "content": _hash(*_CONTENT),
+            "pair": _hash("url", "sha256", _recaption()),
         }
     )
     # A bad row competes with none; all rows without a url have the same uid.
     of_uid = Window.partitionBy("uid", "reason", F.when(F.col("reason").isNotNull(), F.col("source_row")))
-    best_first = of_uid.orderBy(F.col("agrees").desc(), "content", "source_file", "source_row")
+    merits = (F.col("agrees").desc(), F.col("is_source").desc(), "content", "source_file", "source_row")
+    best_first = of_uid.orderBy(*merits)
     ranked = met.withColumns(
         {
             "rank": F.row_number().over(best_first),
-            "kept_content": F.first(F.when(F.col("agrees"), F.col("content"))).over(best_first),
+            "kept_pair": F.first(F.when(F.col("agrees"), F.col("pair"))).over(best_first),
         }
     )
     is_kept = F.col("agrees") & (F.col("rank") == 1)
-    is_copy = F.coalesce(F.col("content") == F.col("kept_content"), F.lit(False))
+    is_copy = F.coalesce(F.col("pair") == F.col("kept_pair"), F.lit(False))
     lost = F.when(is_copy, str(RejectReason.REPEATED_UID)).otherwise(str(RejectReason.CONFLICTING_UID))
     reason = F.coalesce("reason", F.when(~is_kept, lost))
     return ranked.withColumn("reason", reason).select(*rows.columns, "is_stored")
@@ -99,10 +107,6 @@ _NEVER_PUBLISHED = {
     for name in SAMPLES.schema.names
     if name not in {"uid", "url", "org_caption", "sha256", "source_file", "source_row"}
 }
-
-
-# All that is published of a row but its key, the authors' own; org_caption is the rows' text.
-_CONTENT = tuple("text" if name == "org_caption" else name for name in RECAP.columns if name != "key")
 
 
 def _recaption() -> Column:

@@ -105,6 +105,7 @@ def selected(
     """
     if selection is None:
         yield rows, Counter()
+        # After the rows are in: what rejects holds need not be known before, and a rerun mends it as well.
         if not unsaid():
             _retract(lake, rows.withColumn("left_out", F.lit(None).cast("string")))
         return

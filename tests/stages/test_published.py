@@ -159,20 +159,16 @@ def kept_captions(lake, *files) -> dict[str, str | None]:
     return captions
 
 
-@pytest.mark.parametrize("files_per_commit", [1, 2])
-def test_of_rows_that_contradict_each_other_one_is_kept_whole_and_the_others_are_rejects(
-    stored, ingested, files_per_commit
-):
+def test_of_rows_that_contradict_each_other_one_is_kept_whole_and_the_others_are_rejects(stored, ingested):
     files = (RIVALS, LATER_RIVALS)
-    counts = ingested(*files, files_per_commit=files_per_commit)
+    counts = ingested(*files, files_per_commit=1)
     assert counts.total() == len(RIVALS) + len(LATER_RIVALS)
     assert (counts["held"], counts["added"]) == (1, 1)
     assert counts["conflicting_uid"] + counts["repeated_uid"] == 6
 
     captions = kept_captions(stored, *files)
-    if files_per_commit == 1:
-        assert captions[STORED] == "one"
-        assert captions[of_url("new")] in {"two", "three"}
+    assert captions[STORED] == "one"
+    assert captions[of_url("new")] in {"two", "three"}
 
     # What is known of a caption is of that caption, and the sample is the picture that it is about.
     kept = {
@@ -187,7 +183,7 @@ def test_of_rows_that_contradict_each_other_one_is_kept_whole_and_the_others_are
     assert sorted(rating for (rating,) in rows(stored, RATINGS, "rating")) == sorted(filter(None, ratings))
 
     held = contents(stored)
-    again = ingested(*files, files_per_commit=files_per_commit)
+    again = ingested(*files, files_per_commit=2)
     assert again == counts - Counter(added=1) + Counter(held=1)
     assert contents(stored) == held
 
@@ -209,3 +205,19 @@ def test_after_a_kill_the_same_rows_are_kept(stored, ingested):
     assert (counts.total(), counts["held"], counts["added"]) == (8, 2, 0)
     kept_captions(stored, RIVALS, LATER_RIVALS)
     assert (rows(stored, SAMPLES, "*"), rows(stored, REJECTS, "*")) == (samples, refused)
+
+
+def test_the_row_that_a_sample_came_from_stays_however_files_are_cut_into_commits(stored, ingested):
+    """Rows of one picture and recaption, with other scores: the later ones say nothing new."""
+    files = [[scored("new", 0.1, None)], [scored("new", score, None) for score in (0.2, 0.3, 0.4, 0.5, 0.6)]]
+    assert ingested(*files, files_per_commit=1) == Counter(added=1, held=1, repeated_uid=4)
+    tables = (SAMPLES, CAPTIONS, SCORES)
+    first = [rows(stored, table, "*") for table in tables]
+    (source,) = [file for uid, file in rows(stored, SAMPLES, "uid", "source_file") if uid == of_url("new")]
+    assert source.endswith("/0.parquet")
+
+    assert ingested(*files, files_per_commit=2) == Counter(held=1, repeated_uid=5)
+    assert [rows(stored, table, "*") for table in tables] == first
+    refused = rows(stored, REJECTS, "source_file", "reason")
+    assert {reason for _, reason in refused} == {"repeated_uid"}
+    assert source not in {file for file, _ in refused}

@@ -3,7 +3,7 @@
 import pytest
 
 from recap_spark.lake import Lake, Transaction
-from recap_spark.stages.rejects import is_said_of, refuse
+from recap_spark.stages.rejects import is_unsaid, refuse
 from recap_spark.statuses import RejectReason
 from recap_spark.tables import REJECTS
 
@@ -14,7 +14,7 @@ def test_rows_of_other_files_are_not_lost_to_the_mark_that_a_killed_run_left(lak
     def refuse_row(file: str) -> None:
         row = (0, str(RejectReason.NULL_UID), file, "{}")
         refused = lake.spark.createDataFrame([row], REJECTS.schema)
-        refuse(lake, refused, once=Transaction("ingest", 3), unsaid=not is_said_of(lake, [file]))
+        refuse(lake, refused, once=Transaction("ingest", 3), unsaid=is_unsaid(lake, [file]))
 
     lake.create(REJECTS)
     for file in ("file:/killed.parquet", "file:/other.parquet", "file:/killed.parquet"):

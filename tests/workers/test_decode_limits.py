@@ -1,3 +1,5 @@
+"""A decoder has limits that some picture can keep."""
+
 from __future__ import annotations
 
 from dataclasses import replace

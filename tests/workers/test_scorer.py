@@ -83,7 +83,7 @@ def test_bytes_that_do_not_decode_give_each_caption_a_status():
 def test_a_picture_that_kills_its_decoder_costs_its_own_captions_a_status():
     slow = io.BytesIO()
     Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
-    decode = DecodeLimits(largest_pixels=100_000_000, memory_bytes=1 << 30, cpu_s=0.1)
+    decode = DecodeLimits(largest_pixels=100_000_000, memory_bytes=1 << 30, cpu_s=0.3)
     deadly = row(3, ours="a") | {"bytes": slow.getvalue()}
     answered = scores([row(1, ours="b"), deadly, row(2, ours="c")], replace(SPEC, decode=decode))
     assert {r["uid"]: r["status"] for r in answered} == {

@@ -65,7 +65,7 @@ def test_a_picture_that_kills_its_decoder_is_counted_and_left_out(shards):
     slow = io.BytesIO()
     Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
     deadly = row(2, kind="PNG") | {"bytes": slow.getvalue()}
-    hasty = replace(shards, decode=replace(shards.decode, largest_pixels=100_000_000, cpu_s=0.1))
+    hasty = replace(shards, decode=replace(shards.decode, largest_pixels=100_000_000, cpu_s=0.3))
     answers = written([row(1), deadly, row(3, kind="PNG")], hasty)
     assert {(a["rows"], a["undecodable"]) for a in answers} == {(2, 1)}
 
