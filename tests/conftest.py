@@ -25,10 +25,15 @@ CONF = tuple(ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.y
 _LONGEST = (
     "test_killed.py",
     "test_path.py",
-    "test_gpu_cluster.py",
+    "test_published.py",
+    "test_selection.py",
     "test_ingest.py",
+    "test_import_images.py",
     "test_retry.py",
+    "test_gpu_cluster.py",
     "test_launch.py",
+    "test_captioner_run.py",
+    "test_placeholders.py",
 )
 
 # Nothing in a test may ask the network for weights or telemetry.
