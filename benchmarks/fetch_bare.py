@@ -7,15 +7,13 @@ left bounds whoever fetches with these libraries. img2dataset has urllib and Ope
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
-import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from hashlib import sha256
-from multiprocessing.connection import Connection
 
 import aiohttp
-from fetch_sides import PROCESSES, Web
+from fetch_sides import Web, timed_shares
 
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.pictures import PictureError
@@ -26,46 +24,16 @@ def run_bare(
     web: Web, *, rows: int, connections: int, rules: PictureRules, largest_pixels: int
 ) -> tuple[float, int]:
     """Seconds for so many rows in fresh processes, whose starts are left out, and how many were good."""
-    context = multiprocessing.get_context("spawn")
-    edges = [rows * place // PROCESSES for place in range(PROCESSES + 1)]
-    pipes = [context.Pipe() for _ in range(PROCESSES)]
-    workers = [
-        context.Process(
-            target=_share,
-            args=(web, *edges[place : place + 2], connections, rules, largest_pixels, theirs),
-            daemon=True,
-        )
-        for place, (_, theirs) in enumerate(pipes)
-    ]
-    for worker in workers:
-        worker.start()
-    for ours, theirs in pipes:
-        theirs.close()  # so that a process that dies is an end of file here, and no wait for ever
-        ours.recv()
-    started = time.perf_counter()
-    for ours, _ in pipes:
-        ours.send(None)
-    good = sum(ours.recv() for ours, _ in pipes)
-    seconds = time.perf_counter() - started
-    for worker in workers:
-        worker.join()
-    return seconds, good
+    fetch = partial(_fetch_share, web, connections=connections, rules=rules, largest_pixels=largest_pixels)
+    seconds, good = timed_shares(fetch, rows=rows)
+    return seconds, sum(good)
 
 
-def _share(
-    web: Web,
-    first: int,
-    after: int,
-    connections: int,
-    rules: PictureRules,
-    largest_pixels: int,
-    turn: Connection,
-) -> None:
-    turn.send(None)
-    turn.recv()
-    turn.send(
-        asyncio.run(_get_all(web.rows(first, after), connections, rules=rules, largest_pixels=largest_pixels))
-    )
+def _fetch_share(
+    web: Web, first: int, after: int, *, connections: int, rules: PictureRules, largest_pixels: int
+) -> int:
+    rows = web.rows(first, after)
+    return asyncio.run(_get_all(rows, connections, rules=rules, largest_pixels=largest_pixels))
 
 
 async def _get_all(

@@ -9,13 +9,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from hashlib import md5
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,6 +26,8 @@ from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.fetcher import fetch_rows
 from recap_spark.workers.limits import FetchLimits
 from recap_spark.workers.picture_rules import PictureRules
+
+A = TypeVar("A")
 
 PROCESSES = 2  # of either side: as many as the machine that the targets are meant for has cores
 _BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml
@@ -83,14 +86,43 @@ def run_ours(
 
     To watch a worker's memory takes up to a fifth of its time: not where time is measured.
     """
+    fetch = partial(_fetch_share, web, limits=limits, decode=decode, rules=rules, watch_memory=watch_memory)
+    seconds, answers = timed_shares(fetch, rows=rows, processes=processes)
+    statuses = sum((statuses for statuses, _ in answers), Counter[str]())
+    if statuses.total() != rows:
+        raise SystemExit(f"could not measure: want {rows} rows answered, found {statuses}")
+    return Run(seconds, statuses, max(peak for _, peak in answers))
+
+
+def _fetch_share(
+    web: Web,
+    first: int,
+    after: int,
+    *,
+    limits: FetchLimits,
+    decode: DecodeLimits,
+    rules: PictureRules,
+    watch_memory: bool,
+) -> tuple[Counter[str], int]:
+    statuses: Counter[str] = Counter()
+    with watched() if watch_memory else nullcontext() as peaks:
+        for batch in fetch_rows(_batches(web, first, after), settings=limits, decode=decode, rules=rules):
+            statuses.update(batch["status"].to_pylist())
+    return statuses, peaks.total(decoders=rules.decode_processes) if peaks else 0
+
+
+def timed_shares(
+    work: Callable[[int, int], A], *, rows: int, processes: int = PROCESSES
+) -> tuple[float, list[A]]:
+    """Give each of so many fresh processes a contiguous share of the rows, from one number up to another.
+
+    Returns the seconds that all took together, the processes' starts left out, and what each returned.
+    """
     context = multiprocessing.get_context("spawn")
     edges = [rows * place // processes for place in range(processes + 1)]
     pipes = [context.Pipe() for _ in range(processes)]
-    said = (limits, decode, rules, watch_memory)
     workers = [
-        context.Process(
-            target=_fetch_share, args=(web, *edges[place : place + 2], *said, theirs), daemon=True
-        )
+        context.Process(target=_do_share, args=(work, *edges[place : place + 2], theirs), daemon=True)
         for place, (_, theirs) in enumerate(pipes)
     ]
     for worker in workers:
@@ -105,30 +137,14 @@ def run_ours(
     seconds = time.perf_counter() - started
     for worker in workers:
         worker.join()
-    statuses = sum((statuses for statuses, _ in answers), Counter[str]())
-    if statuses.total() != rows:
-        raise SystemExit(f"could not measure: want {rows} rows answered, found {statuses}")
-    return Run(seconds, statuses, max(peak for _, peak in answers))
+    return seconds, answers
 
 
-def _fetch_share(
-    web: Web,
-    first: int,
-    after: int,
-    limits: FetchLimits,
-    decode: DecodeLimits,
-    rules: PictureRules,
-    watch_memory: bool,
-    turn: Connection,
-) -> None:
+def _do_share(work: Callable[[int, int], A], first: int, after: int, turn: Connection) -> None:
     pa.array([""])  # loads pandas, once for all of a worker's tasks: a start, as the rest of them
     turn.send(None)
     turn.recv()
-    statuses: Counter[str] = Counter()
-    with watched() if watch_memory else nullcontext() as peaks:
-        for batch in fetch_rows(_batches(web, first, after), settings=limits, decode=decode, rules=rules):
-            statuses.update(batch["status"].to_pylist())
-    turn.send((statuses, peaks.total(decoders=rules.decode_processes) if peaks else 0))
+    turn.send(work(first, after))
 
 
 def _batches(web: Web, first: int, after: int) -> Iterator[pa.RecordBatch]:

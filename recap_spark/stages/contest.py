@@ -32,8 +32,13 @@ class Outcome(StrEnum):
 
 def content_hash() -> Column:
     """A hash of all that was published of a sample; where it came from does not count."""
+    return hash_of(*map(F.col, _CONTENT))
+
+
+def hash_of(*values: Column) -> Column:
+    """One hash of several values, never null: it tells a null from all else."""
     # As text, since the hash of values passes over nulls and empty lists: no faces is not "faces unknown".
-    return F.xxhash64(*(F.coalesce(F.col(name).cast("string"), F.lit("\0")) for name in _CONTENT))
+    return F.xxhash64(*(F.coalesce(value.cast("string"), F.lit("\0")) for value in values))
 
 
 def uid_hash() -> Column:

@@ -12,6 +12,7 @@ from recap_spark.choices import IngestSettings
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
 from recap_spark.prompt import PROMPT
+from recap_spark.stages.contest import hash_of
 from recap_spark.stages.metadata import RECAP
 from recap_spark.statuses import CaptionStatus, RejectReason
 from recap_spark.tables import CAPTIONERS, CAPTIONS, ORIGINAL, RATINGS, SAMPLES, SCORES, Table
@@ -52,18 +53,18 @@ def settle_published(rows: DataFrame, *, samples: DataFrame, captions: DataFrame
     """
     # Hashes stand in for urls and captions: all that are stored are shuffled to meet the rows.
     source = F.struct("source_file", "source_row")
-    images = samples.select("uid", _hash("url", "sha256").alias("stored_image"), source.alias("stored_from"))
-    recaptions = captions.select("uid", _hash("caption").alias("stored_caption"))
-    is_of_image = F.coalesce(_hash("url", "sha256") == F.col("stored_image"), F.lit(True))
-    is_its_caption = F.coalesce(_hash(_recaption()) == F.col("stored_caption"), F.lit(True))
+    images = samples.select("uid", _picture().alias("stored_image"), source.alias("stored_from"))
+    recaptions = captions.select("uid", hash_of(F.col("caption")).alias("stored_caption"))
+    is_of_image = F.coalesce(_picture() == F.col("stored_image"), F.lit(True))
+    is_its_caption = F.coalesce(hash_of(_recaption()) == F.col("stored_caption"), F.lit(True))
     met = rows.join(images, on="uid", how="left").join(recaptions, on="uid", how="left")
     met = met.withColumns(
         {
             "is_stored": F.col("stored_image").isNotNull(),
             "agrees": is_of_image & is_its_caption,
             "is_source": F.coalesce(source == F.col("stored_from"), F.lit(False)),
-            "content": _hash(*_CONTENT),
-            "pair": _hash("url", "sha256", _recaption()),
+            "content": hash_of(*map(F.col, _CONTENT)),
+            "pair": hash_of(F.col("url"), F.col("sha256"), _recaption()),
         }
     )
     # A bad row competes with none; all rows without a url have the same uid.
@@ -109,16 +110,13 @@ _NEVER_PUBLISHED = {
 }
 
 
+def _picture() -> Column:
+    return hash_of(F.col("url"), F.col("sha256"))
+
+
 def _recaption() -> Column:
     """As captions keeps it: null where it is blank."""
     return F.when(F.trim("re_caption") != "", F.col("re_caption"))
-
-
-def _hash(*columns: Column | str) -> Column:
-    """Never null."""
-    # As text, since the hash of values passes over nulls.
-    texts = (F.col(column) if isinstance(column, str) else column for column in columns)
-    return F.xxhash64(*(F.coalesce(text.cast("string"), F.lit("\0")) for text in texts))
 
 
 def _scores(rows: DataFrame, *, captioner: str, scorer: str) -> DataFrame:
