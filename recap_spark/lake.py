@@ -5,15 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from delta import DeltaTable
-from delta.exceptions import (
-    ConcurrentAppendException,
-    ConcurrentDeleteDeleteException,
-    ConcurrentDeleteReadException,
-    ConcurrentTransactionException,
-)
+from delta import DeltaTable, exceptions
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
@@ -24,7 +19,12 @@ from recap_spark.tables import Table
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
 _TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
 _KEEPS_ROWS = ("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD CONSTRAINT")
-_OVERTAKEN = (ConcurrentAppendException, ConcurrentDeleteReadException, ConcurrentDeleteDeleteException)
+_OVERTAKEN = (
+    exceptions.ConcurrentAppendException,
+    exceptions.ConcurrentDeleteReadException,
+    exceptions.ConcurrentDeleteDeleteException,
+)
+_MADE_AT_ONCE = 4  # tables: each waits for the catalog and for a commit of its own
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,8 @@ class Lake:
         """Make the tables that are not there yet. Raises ContractError where one lacks columns."""
         if self.settings.namespace:
             self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.settings.namespace)}")
-        for table in tables:
-            if self.holds(table):
-                self._check_columns(table)
-            else:
-                self._create(table)
+        with ThreadPoolExecutor(_MADE_AT_ONCE) as pool:
+            list(pool.map(self._make, tables))
 
     def holds(self, table: Table) -> bool:
         if self.settings.namespace:
@@ -75,6 +72,14 @@ class Lake:
     def read_at(self, table: Table, version: int) -> DataFrame:
         """The table as it was at a version: what a job that others write beside goes by."""
         return self.spark.sql(f"SELECT * FROM {self.name(table.name)} VERSION AS OF {int(version)}")
+
+    def as_of_now(self, table: Table) -> tuple[int, DataFrame]:
+        """The table's last committed version, and the table as it was at it."""
+        (last,) = self._held(table).history(1).collect()
+        version = int(last["version"])
+        if last["operation"] == "CREATE TABLE":  # no rows: to learn that from its log takes Delta a second
+            return version, self.spark.createDataFrame([], table.schema).limit(0)
+        return version, self.read_at(table, version)
 
     def version(self, table: Table) -> int:
         """The table's last committed version. Raises InputError where no stage has made it yet."""
@@ -114,7 +119,7 @@ class Lake:
                 writer.saveAsTable(self.name(table.name))
             else:
                 writer.save(self._path(table))
-        except ConcurrentTransactionException:
+        except exceptions.ConcurrentTransactionException:
             return None
         return self._rows_committed(table, mark)
 
@@ -137,10 +142,9 @@ class Lake:
         )
 
     def _rows_committed(self, table: Table, mark: str) -> int | None:
-        for commit in self._handle(table).history(_RECENT_COMMITS).collect():
-            if commit["userMetadata"] == mark:
-                return int(commit["operationMetrics"]["numOutputRows"])
-        return None
+        commits = self._handle(table).history(_RECENT_COMMITS).collect()
+        marked = (commit["operationMetrics"] for commit in commits if commit["userMetadata"] == mark)
+        return next((int(metrics["numOutputRows"]) for metrics in marked), None)
 
     def keeps_functions(self) -> bool:
         """Whether views and functions outlive the session: they need a catalog to be kept in."""
@@ -184,9 +188,7 @@ class Lake:
             return int(changed["num_updated_rows"])
 
     def delete(self, table: Table, keys: DataFrame) -> None:
-        """Remove the rows whose columns equal those of some row of `keys`; Spark drops the keys' nulls by
-        itself.
-        """
+        """Remove the rows whose columns equal those of some row of `keys`, whose nulls Spark drops itself."""
         same = " AND ".join(f"kept.{column} = gone.{column}" for column in keys.columns)
         self._handle(table).alias("kept").merge(
             keys.distinct().alias("gone"), same
@@ -195,6 +197,9 @@ class Lake:
     def compact(self, table: Table) -> None:
         """Rewrite small files into large ones, clustered by the table's key."""
         self._handle(table).optimize().executeCompaction()
+
+    def _make(self, table: Table) -> None:
+        (self._check_columns if self.holds(table) else self._create)(table)
 
     def _check_columns(self, table: Table) -> None:
         held = self.spark.read.table(self.name(table.name)).columns
@@ -236,10 +241,8 @@ class Lake:
 
 
 def _changes_rows(commit: Row) -> bool:
-    if commit["operation"] in _KEEPS_ROWS:
-        return False
     is_empty: bool = commit["operation"] == "WRITE" and commit["operationMetrics"].get("numOutputRows") == "0"
-    return not is_empty
+    return commit["operation"] not in _KEEPS_ROWS and not is_empty
 
 
 def _quoted(namespace: str) -> str:

@@ -37,13 +37,15 @@ _DELTA = {
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
-# the smallest url or caption of a file tells no query anything. Parquet takes a column's path behind the #.
+# the smallest url or caption of a file tells no query anything, nor does the smallest of its few sources.
+# Parquet takes a column's path behind the #. Of columns' sizes and levels Spark reads no statistics.
 _FACES = "face_bboxes.list.element.list.element"
 _UNORDERED = ("url", "sha256", "md5", "sha512", "exif", "org_caption", "caption", "raw", "bytes", _FACES)
 _UNREPEATED = ("uid", "source_row", "clip_b32_similarity_score", "clip_l14_similarity_score", *_UNORDERED)
 _PARQUET = {f"parquet.enable.dictionary#{column}": "false" for column in _UNREPEATED} | {
-    f"parquet.column.statistics.enabled#{column}": "false" for column in _UNORDERED
+    f"parquet.column.statistics.enabled#{column}": "false" for column in (*_UNORDERED, "source_file")
 }
+_PARQUET["parquet.size.statistics.enabled"] = "false"
 
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 

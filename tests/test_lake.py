@@ -42,6 +42,16 @@ def test_a_transaction_adds_its_rows_once_and_a_later_version_adds_more(lake: La
     assert texts(lake) == ["four", "one", "three", "two"]
 
 
+def test_a_table_as_of_now_stays_as_it_was_when_others_write(lake: Lake):
+    lake.create(CAPTIONS)
+    made, nothing = lake.as_of_now(CAPTIONS)
+    lake.append(CAPTIONS, captions(lake, ("x", "one")), transaction=Transaction("t", 1))
+    written, one = lake.as_of_now(CAPTIONS)
+    lake.append(CAPTIONS, captions(lake, ("y", "two")), transaction=Transaction("t", 2))
+    assert (made, nothing.count(), written, one.count()) == (0, 0, 1, 1)
+    assert nothing.schema == one.schema
+
+
 def test_who_claimed_last_commits_and_who_claimed_before_adds_nothing(lake: Lake):
     lake.create(CAPTIONS)
     first = lake.claim(CAPTIONS, "caption/1")

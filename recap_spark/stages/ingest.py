@@ -67,7 +67,6 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
 
     Raises AccountingError when the rows of the files and the rows answered for differ.
     """
-    lake.create(SAMPLES, REJECTS)
     asked, step = settings.ingest, settings.ingest.files_per_commit
     files = list_files(lake.spark, asked.source)
     selection = select_from(lake.spark, asked, files)
@@ -79,8 +78,11 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
         progress.stage("ingest", rows=len(files), unit="files") as advance,
         # The next files' footers are read meanwhile: on an object store each is a wait of its own.
         closing(ahead(looks, size=1)) as surveys,
+        ThreadPoolExecutor(1) as beside,
     ):
+        made = beside.submit(lake.create, SAMPLES, REJECTS)  # while the first footers are read
         for number, (part, survey) in enumerate(zip(parts, surveys, strict=True)):
+            made.result()
             counts += _ingest_files(lake, asked, survey, selection)
             advance(len(part), note=f"files {number * step} to {number * step + len(part) - 1}")
     return counts
@@ -104,8 +106,7 @@ def _ingest_files(
             with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
                 checked = checked_rows(wanted, longest_text=settings.longest_text)
                 incoming = Incoming(checked, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
-                version = lake.version(SAMPLES)
-                rivals = lake.read_at(SAMPLES, version)
+                version, rivals = lake.as_of_now(SAMPLES)
                 counts = left_out + _ingest_rows(lake, incoming, rivals=rivals, version=version)
         answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
         if found() != answered:
@@ -127,9 +128,8 @@ def _ingest_published(
     """
     lake.create(CAPTIONS, CAPTIONERS, SCORES, RATINGS)
     # Spark makes a cache anew when a table it was read from is written: so all is read as it was at first.
-    version = lake.version(SAMPLES)
-    samples = lake.read_at(SAMPLES, version)
-    captions = lake.read_at(CAPTIONS, lake.version(CAPTIONS))
+    version, samples = lake.as_of_now(SAMPLES)
+    _, captions = lake.as_of_now(CAPTIONS)
     captions = captions.where(F.col("captioner") == settings.published_captioner)
     checked = checked_rows(identify(rows, samples), longest_text=settings.longest_text)
     settled = settle_published(checked, samples=samples, captions=captions).persist()

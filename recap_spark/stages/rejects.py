@@ -26,7 +26,8 @@ def refused_files(lake: Lake, survey: Survey) -> DataFrame:
 
 def is_unsaid(lake: Lake, files: Iterable[str]) -> bool:
     """Whether rejects holds nothing about these files or their rows."""
-    return lake.read(REJECTS).where(F.col("source_file").isin(*_names(files))).isEmpty()
+    _, rejects = lake.as_of_now(REJECTS)
+    return rejects.where(F.col("source_file").isin(*_names(files))).isEmpty()
 
 
 def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, unsaid: bool) -> None:
