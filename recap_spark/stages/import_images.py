@@ -28,6 +28,7 @@ from recap_spark.stages.placeholders import mark_placeholders
 from recap_spark.tables import IMAGES, REJECTS, SAMPLES
 from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.limits import FetchLimits
+from recap_spark.workers.optouts import with_opt_outs
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.shard_listing import ShardFile, list_shards
 from recap_spark.workers.shard_pictures import (
@@ -88,7 +89,7 @@ def _begun(lake: Lake, settings: Settings, source: str) -> _Import:
     return _Import(
         lake=lake,
         source=source.rstrip("/"),
-        limits=settings.fetch.limits,
+        limits=with_opt_outs(settings.fetch.limits),
         decode=settings.fetch.decode,
         rules=settings.fetch.picture,
         tasks=settings.import_images.tasks_per_commit,
@@ -117,7 +118,7 @@ def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
     lake = work.lake
     described = _described(work, files, by_side_file=True).localCheckpoint()
     version = lake.version(IMAGES)
-    samples = lake.read_at(SAMPLES, work.samples_version).select("uid", "sha256", "face_bboxes")
+    samples = lake.read_at(SAMPLES, work.samples_version).select("uid", "sha256", "url", "face_bboxes")
     matched = match(described.where(F.col("state") == PICTURE), samples)
     settled = settle(matched, lake.read(IMAGES).select("uid")).localCheckpoint()
     wanted = settled.where(F.col("end") == "wanted")
@@ -139,7 +140,7 @@ def _described(work: _Import, files: Iterable[ShardFile], *, by_side_file: bool)
 
 
 def _read(work: _Import, wanted: DataFrame) -> DataFrame:
-    one = F.struct("key", "uid", "expected", "recorded", "face_bboxes")
+    one = F.struct("key", "uid", "expected", "recorded", "url", "face_bboxes")
     by_file = wanted.groupBy("file").agg(F.collect_list(one).alias("wanted"))
     runner = partial(
         _read_partition, source=work.source, limits=work.limits, decode=work.decode, rules=work.rules

@@ -14,7 +14,7 @@ _BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
 
 
 def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
-    """`file, position, key, uid, expected, recorded, face_bboxes` of every sample of `uid, sha256,
+    """`file, position, key, uid, expected, recorded, url, face_bboxes` of every sample of `uid, sha256, url,
     face_bboxes` that a picture is for: by uid where the shard knows it, else by the hash of the download,
     which several samples may share.
     """
@@ -25,7 +25,7 @@ def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
     expected = samples.withColumnRenamed("sha256", "expected")
     by_uid = named.join(expected, on="uid", how="inner")
     by_hash = unnamed.join(expected, on=F.col("recorded") == F.col("expected"), how="inner")
-    columns = (*place, "uid", "expected", "recorded", "face_bboxes")
+    columns = (*place, "uid", "expected", "recorded", "url", "face_bboxes")
     return by_uid.select(*columns).union(by_hash.select(*columns))
 
 

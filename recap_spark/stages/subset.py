@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -53,7 +54,12 @@ def _publish(spool: IO[bytes], uids: int, output: str) -> None:
     partial = f"{parent}/_{uuid.uuid4().hex}.npy"
     storage.create_dir(str(parent), recursive=True)
     header = {"descr": np.lib.format.dtype_to_descr(UIDS), "fortran_order": False, "shape": (uids,)}
-    with storage.open_output_stream(partial) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        shutil.copyfileobj(spool, file, _COPIED_AT_ONCE)
-    storage.move(partial, path)
+    try:
+        with storage.open_output_stream(partial) as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(spool, file, _COPIED_AT_ONCE)
+        storage.move(partial, path)
+    except BaseException:
+        with suppress(OSError):  # it may never have been made
+            storage.delete_file(partial)
+        raise

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import resource
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from aiohttp import http_exceptions
 from aiohttp.abc import AbstractResolver
 from yarl import URL
 
+from recap_spark.errors import PlatformError
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.addresses import guarded_sockets
 from recap_spark.workers.commons import Commons, executor_commons
@@ -30,6 +32,9 @@ from recap_spark.workers.reservations import refuse_reserved
 from recap_spark.workers.robots import Robots
 from recap_spark.workers.robots_cache import RobotsCache, Shelf
 from recap_spark.workers.urls import allowed_url, host_name, redirected_url
+
+# Idle sockets, look-ups and decoders' files come on top of the connections.
+_DESCRIPTORS_BESIDE, _DESCRIPTORS_WISHED = 256, 65536
 
 
 @dataclass(frozen=True)
@@ -147,8 +152,10 @@ class ByteBudget:
 async def open_client(limits: FetchLimits, *, resolver: AbstractResolver) -> AsyncIterator[Client]:
     """A client whose sockets cannot lead inside, and that carries no cookies, proxies or credentials.
 
-    Raises PlatformError if it shall share its hosts with an executor that is not there.
+    Raises PlatformError if it shall share its hosts with an executor that is not there, or this process may
+    not open as many sockets.
     """
+    _raise_descriptor_limit(limits.connections)
     commons = executor_commons(os.environ) if limits.hosts_shared_by == "executor" else None
     connector = aiohttp.TCPConnector(
         limit=0,  # Hosts counts, so that waiting there does not run against a deadline
@@ -169,6 +176,17 @@ async def open_client(limits: FetchLimits, *, resolver: AbstractResolver) -> Asy
             hosts = Hosts(limits, commons=commons)
             robots = Robots(session, hosts=hosts, cache=cache, commons=commons, limits=limits)
             yield Client(session, hosts=hosts, robots=robots, limits=limits)
+
+
+def _raise_descriptor_limit(connections: int) -> None:
+    """Short of descriptors, a resolver says that it does not know the host: a sound one would seem dead."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = hard if hard != resource.RLIM_INFINITY else _DESCRIPTORS_WISHED
+    if most < (needed := connections + _DESCRIPTORS_BESIDE):
+        wanted = f"want {needed} file descriptors for fetch.limits.connections: {connections}"
+        raise PlatformError(f"{wanted}, found a limit of {most} (ulimit -Hn): raise it, or have fewer")
+    if soft != resource.RLIM_INFINITY and soft < min(most, _DESCRIPTORS_WISHED):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS_WISHED), hard))
 
 
 async def _robots_cache(limits: FetchLimits, *, commons: Commons | None) -> RobotsCache:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 from recap_spark.errors import PlatformError
 from recap_spark.workers.decoder import Header, read_frame, write_frame
@@ -13,6 +14,9 @@ from recap_spark.workers.decoder import Header, read_frame, write_frame
 # glibc gives a picture's room back to the system and asks for it again, page by page, with every picture:
 # almost half of what a photograph of 512 x 512 pixels costs. 32 MiB is the most it takes for the second.
 _HEAP = {"MALLOC_TRIM_THRESHOLD_": str(32 << 20), "MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
+
+# What parses hostile bytes has no use for the keys and tokens of its worker.
+_PASSED_ON = ("LANG", "LC_", "LD_", "MALLOC_", "PATH", "PYTHON", "TMPDIR")
 
 _BY_OTHERS = (-signal.SIGKILL, -signal.SIGTERM)  # no codec raises these
 
@@ -41,7 +45,7 @@ class DecoderProcess:
                 stdout=subprocess.PIPE,
                 bufsize=0,
                 pass_fds=self._places,
-                env=os.environ | _HEAP | {"PYTHONPATH": path},
+                env=_environment() | _HEAP | {"PYTHONPATH": path},
             )
         except OSError as cause:
             self._close_places()
@@ -56,7 +60,8 @@ class DecoderProcess:
         return self._process.poll() is None
 
     def give(self, header: Header, body: bytes) -> None:
-        write_frame(self._asked, self._free.pop(), header, body)
+        with suppress(BrokenPipeError):  # who takes the answer hears of its death
+            write_frame(self._asked, self._free.pop(), header, body)
 
     def take(self) -> tuple[Header, bytes] | None:
         """The next answer; None where it says no more than that the decoder is ready.
@@ -77,13 +82,17 @@ class DecoderProcess:
             return None
         return header, answer
 
-    def kill(self) -> None:
-        """End the process in the middle of its work."""
+    def stop(self) -> None:
+        """End the process in the middle of its work; what it should have answered is its death."""
         self._process.kill()
+
+    def kill(self) -> None:
+        """As `stop`, for one of whom nothing more is asked."""
+        self.stop()
         self.close()
 
     def close(self) -> int:
-        """Let the process end, and return what it ended with."""
+        """Let the process end, and return what it ended with. Once more is no harm."""
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()
@@ -93,6 +102,10 @@ class DecoderProcess:
     def _close_places(self) -> None:
         while self._places:
             os.close(self._places.pop())
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
 
 
 def _death(code: int) -> DeadError:

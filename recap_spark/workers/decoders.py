@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.decode_limits import DecodeLimits
 from recap_spark.workers.decoder import Header
-from recap_spark.workers.decoder_process import DeadError, DecoderProcess
+from recap_spark.workers.decoder_process import DeadError, DecoderProcess, KilledError
 from recap_spark.workers.faces import Box
 from recap_spark.workers.picture_rules import PictureRules
 from recap_spark.workers.pictures import Picture, PictureError
@@ -21,6 +21,8 @@ from recap_spark.workers.preparing import Prepared
 T = TypeVar("T")
 
 _AT_ONCE = 2  # pictures a decoder holds: one at work, one that waits
+# So long without any answer, and as often the CPU seconds of a picture: nobody works, somebody hangs.
+_LONGEST_START_S, _STALLED = 60.0, 10
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ def prepare_all(
 
     Parcels are drawn only as fast as outcomes are taken, two for each decoder. A picture that kills its
     decoder, or would have passed its memory or time, is a `decoder_crash`, and a new decoder takes the next
-    one. Raises PlatformError if none can be started.
+    one. Where somebody else killed the decoder, the picture is given to another one, once. Raises
+    PlatformError if none can be started.
     """
     with _decoders(rules, decode) as decoders:
         for parcel in parcels:
@@ -60,12 +63,18 @@ def prepare_all(
             yield from decoders.finished(wait=True)
 
 
+@dataclass(frozen=True)
+class _Given:
+    parcel: Parcel[Any]
+    is_again: bool  # the decoder that had it first was killed
+
+
 @dataclass
 class _Decoder:
     """A process, and what it has to do."""
 
     process: DecoderProcess
-    parcels: deque[Parcel[Any]] = field(default_factory=deque)  # in the order of its answers
+    parcels: deque[_Given] = field(default_factory=deque)  # in the order of its answers
 
 
 class _Decoders:
@@ -74,10 +83,11 @@ class _Decoders:
     A thread for each would cost more than the pictures' travel: with one to wait, no process is ever idle.
     """
 
-    def __init__(self, order: Header, *, processes: int) -> None:
+    def __init__(self, order: Header, *, processes: int, patience_s: float) -> None:
         self.under_way = 0
         self._order = order
         self._processes = processes
+        self._patience_s = patience_s
         self._alive: list[_Decoder] = []
         self._answers = selectors.DefaultSelector()
 
@@ -85,23 +95,31 @@ class _Decoders:
     def are_full(self) -> bool:
         return self.under_way >= _AT_ONCE * self._processes
 
-    def give(self, parcel: Parcel[Any]) -> None:
+    def give(self, parcel: Parcel[Any], *, is_again: bool = False) -> None:
         """Have a parcel prepared by whichever decoder has the least to do. Not where all are full."""
         assert parcel.body is not None
+        for idle in [one for one in self._alive if not one.parcels and not one.process.is_running]:
+            self._forget(idle)  # whatever ended it while nobody asked was no picture's doing
         decoder = min(self._alive, key=lambda one: len(one.parcels), default=None)
         if decoder is None or (decoder.parcels and len(self._alive) < self._processes):
             decoder = self._start()
         decoder.process.give({"faces": parcel.faces}, parcel.body)
-        decoder.parcels.append(parcel)
+        decoder.parcels.append(_Given(parcel, is_again))
         self.under_way += 1
 
     def finished(self, *, wait: bool = False) -> Iterator[Outcome[Any]]:
         """What is finished by now, or where `wait` says so, by the time that anything has come."""
-        for key, _ in self._answers.select(None if wait else 0):
+        answers = self._answers.select(self._patience_s if wait else 0)
+        if wait and not answers:
+            for decoder in self._alive:
+                decoder.process.stop()  # its death is an answer
+        for key, _ in answers:
+            if key.data not in self._alive:  # found dead on the way
+                continue
             try:
                 outcome = _taken(key.data)
             except DeadError as death:
-                outcome = self._buried(key.data, PictureError(FetchStatus.DECODER_CRASH, str(death)))
+                outcome = self._buried(key.data, death)
             if outcome is not None:
                 self.under_way -= 1
                 yield outcome
@@ -120,23 +138,31 @@ class _Decoders:
         self._answers.register(decoder.process.answers, selectors.EVENT_READ, decoder)
         return decoder
 
-    def _buried(self, decoder: _Decoder, crash: PictureError) -> Outcome[Any] | None:
-        """What its death did to the picture at work, if there was one; another decoder takes what waited."""
+    def _buried(self, decoder: _Decoder, death: DeadError) -> Outcome[Any] | None:
+        """What its death did to the picture at work, if there was one; another decoder takes the others."""
+        self._forget(decoder)
+        at_work = decoder.parcels[0] if decoder.parcels else None
+        was_killed = isinstance(death, KilledError)
+        condemned = at_work is not None and (at_work.is_again or not was_killed)
+        others = list(decoder.parcels)[1 if condemned else 0 :]
+        self.under_way -= len(others)
+        for given in others:
+            self.give(given.parcel, is_again=given.is_again or (was_killed and given is at_work))
+        if at_work is None or not condemned:
+            return None
+        return Outcome(at_work.parcel.owner, PictureError(FetchStatus.DECODER_CRASH, str(death)))
+
+    def _forget(self, decoder: _Decoder) -> None:
         self._answers.unregister(decoder.process.answers)
         self._alive.remove(decoder)
-        if not decoder.parcels:
-            return None
-        at_work = decoder.parcels.popleft()
-        self.under_way -= len(decoder.parcels)
-        for parcel in decoder.parcels:
-            self.give(parcel)
-        return Outcome(at_work.owner, crash)
+        decoder.process.close()
 
 
 @contextmanager
 def _decoders(rules: PictureRules, limits: DecodeLimits) -> Iterator[_Decoders]:
     order = {"limits": asdict(limits), "rules": asdict(rules)}
-    decoders = _Decoders(order, processes=rules.decode_processes)
+    patience_s = _LONGEST_START_S + _STALLED * limits.cpu_s
+    decoders = _Decoders(order, processes=rules.decode_processes, patience_s=patience_s)
     try:
         yield decoders
     finally:
@@ -145,7 +171,7 @@ def _decoders(rules: PictureRules, limits: DecodeLimits) -> Iterator[_Decoders]:
 
 def _taken(decoder: _Decoder) -> Outcome[Any] | None:
     answer = decoder.process.take()
-    return None if answer is None else Outcome(decoder.parcels.popleft().owner, _answer(*answer))
+    return None if answer is None else Outcome(decoder.parcels.popleft().parcel.owner, _answer(*answer))
 
 
 def _answer(header: Header, encoded: bytes) -> Prepared | PictureError:

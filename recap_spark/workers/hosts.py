@@ -86,7 +86,7 @@ class Hosts:
                     await self._keep_the_delay(name, host, delay_s=delay_s, clock=clock)
                     await self._await_verdicts(name, host, clock=clock)
                     async with _Held(self._connections, clock=clock):
-                        with self._verdict(name, host):
+                        with self._verdict(name, host, clock=clock):
                             yield
                 finally:
                     if place is not None and self._commons is not None:
@@ -153,23 +153,24 @@ class Hosts:
         return (pause_s or float(host.under_way > 0)) if is_close else 0.0
 
     @contextmanager
-    def _verdict(self, name: str, host: _Host) -> Iterator[None]:
+    def _verdict(self, name: str, host: _Host, *, clock: asyncio.Timeout) -> Iterator[None]:
         host.under_way += 1
         try:
-            with self._counted(name, host):
+            with self._counted(name, host, clock=clock):
                 yield
         finally:
             host.under_way -= 1
             host.ended.set()
 
     @contextmanager
-    def _counted(self, name: str, host: _Host) -> Iterator[None]:
+    def _counted(self, name: str, host: _Host, *, clock: asyncio.Timeout) -> Iterator[None]:
         if self._failures(name, host)[0] >= self._limits.dead_after_failures:
             self._leave_alone(host)  # but for this one, who tries again
         try:
             yield
-        except asyncio.CancelledError:  # the url's deadline passed
-            self._count_failure(name, host)
+        except asyncio.CancelledError:
+            if clock.expired():  # else it is we who stop asking
+                self._count_failure(name, host)
             raise
         except FetchError as error:
             if error.status in _SIGNS_OF_DEATH:

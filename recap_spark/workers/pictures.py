@@ -144,8 +144,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
         return _grey(_stretched(np.asarray(image, dtype=np.float64)))
     if image.has_transparency_data:
-        return _on_white(image.convert("RGBA"))
-    return image.convert("RGB")
+        return _on_white(image if image.mode == "RGBA" else image.convert("RGBA"))
+    return image if image.mode == "RGB" else image.convert("RGB")  # Pillow copies what is RGB already
 
 
 def _grey(levels: npt.NDArray[np.generic]) -> Image.Image:
@@ -165,5 +165,6 @@ def _stretched(levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 def _on_white(image: Image.Image) -> Image.Image:
     # Dropping alpha instead would uncover whatever colour was painted beneath it.
-    white = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(white, image).convert("RGB")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white

@@ -30,6 +30,7 @@ from recap_spark.workers.shard_files import (
     picture_column,
     pictures_of,
 )
+from recap_spark.workers.urls import opt_out
 
 PICTURE, FAILED = "picture", "failed"
 """States of a described picture: it should be in the shard, or img2dataset could not get it. A third kind of
@@ -57,6 +58,7 @@ class _Want:
     uid: str
     expected: str | None  # sha256, as the metadata has it
     recorded: str | None  # sha256, as the shard has it
+    url: str
     faces: tuple[Box, ...]
 
 
@@ -90,8 +92,8 @@ def read_shards(
     decode: DecodeLimits,
     rules: PictureRules,
 ) -> Iterator[pa.RecordBatch]:
-    """Rows of FETCHED for files of (file, wanted), where `wanted` lists (key, uid, expected, recorded,
-    face_bboxes). Pictures are prepared as fetched ones are.
+    """Rows of FETCHED for files of (file, wanted), where `wanted` lists (key, uid, expected, recorded, url,
+    face_bboxes). Pictures are prepared as fetched ones are, and those of opted-out urls left out.
 
     A picture that is not in its shard, or is another one than was described, has no row.
     """
@@ -167,14 +169,17 @@ def _meant(source: str, file: str, wanted: Iterable[Row], limits: FetchLimits) -
     wants: dict[str, list[_Want]] = defaultdict(list)
     for one in wanted:
         faces = tuple(map(tuple, one["face_bboxes"] or ()))
-        wants[one["key"]].append(_Want(one["uid"], one["expected"], one["recorded"], faces))
+        wants[one["key"]].append(_Want(one["uid"], one["expected"], one["recorded"], one["url"], faces))
     pictures = pictures_of(source, file, wants=wants.__contains__, largest_bytes=limits.largest_bytes)
     try:
         for held in ahead(pictures, size=_READ_AHEAD):
             by_faces: dict[tuple[Box, ...], list[_Want]] = defaultdict(list)
-            for want in wants.pop(held.described.key, ()):
-                if _agrees(held.described, want):
-                    by_faces[want.faces].append(want)
+            key = held.described.key
+            others: list[_Want] = []  # for a later picture of the same key
+            for want in wants.pop(key, ()):
+                (by_faces[want.faces] if _agrees(held.described, want) else others).append(want)
+            if others:
+                wants[key] = others
             yield from (_Meant(held, some) for some in by_faces.values())
             if not wants:
                 return
@@ -192,9 +197,9 @@ def _agrees(described: Described, want: _Want) -> bool:
 def _images(outcome: Outcome[_Meant], limits: FetchLimits) -> Iterator[Row]:
     """A row for every sample that the picture is for, by the rule of fetched ones."""
     held = outcome.owner.held
-    prepared, status, detail = _ended(outcome)
     actual = hashlib.sha256(held.body).hexdigest() if held.body is not None else None
     for want in outcome.owner.wants:
+        prepared, status, detail = _ended(outcome, opt_out(want.url, limits=limits))
         matches = None if limits.hash_mismatch == "ignore" else _matches(want, actual)
         refused = prepared is not None and matches is False and limits.hash_mismatch == "refuse"
         kept = None if refused else prepared
@@ -217,7 +222,11 @@ def _images(outcome: Outcome[_Meant], limits: FetchLimits) -> Iterator[Row]:
         }
 
 
-def _ended(outcome: Outcome[_Meant]) -> tuple[Prepared | None, FetchStatus, str | None]:
+def _ended(
+    outcome: Outcome[_Meant], opted_out: str | None
+) -> tuple[Prepared | None, FetchStatus, str | None]:
+    if opted_out is not None:
+        return None, FetchStatus.OPTED_OUT, opted_out
     if outcome.answer is None:
         return None, FetchStatus.TOO_LARGE, f"{outcome.owner.held.size} bytes"
     if isinstance(outcome.answer, PictureError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,16 +29,22 @@ _PACKED_AT_ONCE = 1 << 18  # uids: 4 MiB
 _CHECKED_AT_ONCE = 1 << 22
 
 
-@lru_cache(maxsize=1)
 def open_subset(path: str) -> Halves:
     """The uids of a subset file, mapped into memory and shared by all processes of a machine.
 
     Raises InputError where it is not there, or is not of DataComp's format.
     """
     try:
-        uids: Halves = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = Path(path).stat()
+        return _opened(path, (found.st_mtime_ns, found.st_size, found.st_ino))
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"ingest.subset: want a readable .npy, found {path!r}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def _opened(path: str, version: tuple[int, ...]) -> Halves:
+    """Once for all batches of a worker, and again where another file has come in its place."""
+    uids: Halves = np.load(path, mmap_mode="r", allow_pickle=False)
     if uids.dtype != UIDS or uids.ndim != 1:
         found = f"{uids.dtype} in {uids.ndim} dimensions"
         raise InputError(f"ingest.subset: want one dimension of {UIDS}, found {found} in {path!r}")

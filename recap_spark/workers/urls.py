@@ -40,6 +40,15 @@ def plain_url(text: str) -> str:
     return _plain(_with_a_host(_parsed(text.strip(), base=_NO_BASE)))
 
 
+def opt_out(text: str | None, *, limits: FetchLimits) -> str | None:
+    """Which opt-out list a url is on, if it is on one."""
+    try:
+        allowed_url(text, limits=limits)
+    except FetchError as error:
+        return error.detail if error.status is FetchStatus.OPTED_OUT else None
+    return None
+
+
 def host_name(url: URL) -> str:
     return (url.raw_host or "").rstrip(".").lower()
 
@@ -66,14 +75,14 @@ def _with_a_host(url: URL) -> URL:
 
 def _allowed(url: URL, *, limits: FetchLimits) -> URL:
     _with_a_host(url)
-    if url.raw_user is not None or url.raw_password is not None:
-        raise FetchError(FetchStatus.BAD_URL, "carries a user name or password")
-    if limits.ports is not None and url.port not in limits.ports:
-        raise FetchError(FetchStatus.BAD_URL, f"port {url.port}")
     if _opted_out(host_name(url), domains=limits.opted_out_domains):
         raise FetchError(FetchStatus.OPTED_OUT, "domain on the opt-out list")
     if limits.opted_out_urls and not limits.opted_out_urls.isdisjoint((str(url), _plain(url))):
         raise FetchError(FetchStatus.OPTED_OUT, "url on the opt-out list")
+    if url.raw_user is not None or url.raw_password is not None:
+        raise FetchError(FetchStatus.BAD_URL, "carries a user name or password")
+    if limits.ports is not None and url.port not in limits.ports:
+        raise FetchError(FetchStatus.BAD_URL, f"port {url.port}")
     return url
 
 

@@ -243,7 +243,7 @@ def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, set
 
 
 def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path):
-    add_samples(lake, 1, "a", "b", "c", "copy 1", "copy 2", faces=frozenset({"c"}))
+    add_samples(lake, 1, "a", "b", "c", "copy 1", "copy 2", "private", faces=frozenset({"c"}))
     write_tar(
         tmp_path / "s" / "0.tar",
         ("0", picture("wrong"), {"uid": uid("a"), "sha256": sha("wrong")}),
@@ -251,8 +251,11 @@ def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path)
         ("2", picture("c"), {"uid": uid("c"), "sha256": sha("c")}),
         ("3", picture("copy"), {"uid": uid("copy 1"), "sha256": sha("copy")}),
         ("4", picture("copy"), {"uid": uid("copy 2"), "sha256": sha("copy")}),
+        ("5", picture("private"), {"uid": uid("private"), "sha256": sha("private")}),
     )
+    (tmp_path / "opted_out.txt").write_text("https://host.test/private\n")
     limits = replace(settings.fetch.limits, hash_mismatch="keep", largest_bytes=5000)
+    limits = replace(limits, opted_out_file=str(tmp_path / "opted_out.txt"))
     rules = replace(settings.fetch.picture, faces="blur", encode_format="png", encode_quality=1)
     changed = {
         "limits": limits,
@@ -263,7 +266,8 @@ def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path)
     run(lake, settings.model_copy(update={"fetch": fetch}), tmp_path / "s")
     copies = dict.fromkeys((uid("copy 1"), uid("copy 2")), ("placeholder", False))
     right = {uid("a"): ("ok", False), uid("b"): ("too_large", True), uid("c"): ("ok", True)}
-    assert statuses(lake) == right | copies
+    assert statuses(lake) == right | copies | {uid("private"): ("opted_out", True)}
+    assert lake.read(IMAGES).where("status = 'opted_out' AND bytes IS NOT NULL").isEmpty()
     formats = {row["uid"]: row["format"] for row in lake.read(IMAGES).where("status = 'ok'").collect()}
     assert formats == {uid("a"): "jpeg", uid("c"): "png"}  # only a blurred one is encoded anew
 

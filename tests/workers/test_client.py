@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import resource
 import socket
 import ssl
 import subprocess
@@ -7,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from recap_spark.errors import PlatformError
 from recap_spark.workers.download import Request, download_all
 
 
@@ -93,6 +95,20 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(handled, limits, tmp_p
         download = only(f"https://127.0.0.1:{server.server_port}/", limits)
     assert (download.status, download.body) == ("tls", None)
     assert download.detail.startswith("certificate: self")
+
+
+def test_a_fetch_may_open_as_many_sockets_as_the_machine_lets_it_and_says_where_these_are_too_few(
+    web, limits
+):
+    before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, hard))
+        assert only(web.url("images/a.jpg"), limits).status == "ok"
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 200
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (before, hard))
+    with pytest.raises(PlatformError, match=r"want \d+ file descriptors for fetch.limits.connections"):
+        only(web.url("images/a.jpg"), replace(limits, connections=10**9))
 
 
 def test_the_request_says_who_asks_and_carries_nothing_else(handled, limits):

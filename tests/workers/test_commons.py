@@ -216,6 +216,7 @@ def test_places_are_left_when_a_fetch_ends_early(web, limits, tmp_path, monkeypa
     downloads.close()
     commons = commons_in(tmp_path / "recap_spark")
     assert None not in [commons.take("127.0.0.1", places=2) for _ in range(2)]
+    assert commons.failures("127.0.0.1")[0] == 0  # it was we who stopped
 
 
 def test_an_executor_that_is_not_there_is_an_error_that_says_what_to_do(limits, monkeypatch):

@@ -64,15 +64,16 @@ def until(condition):
     return found
 
 
+def who_decodes_the_large_one(own_decoders):
+    return [process for process, resident in own_decoders().items() if resident > 60 << 20]
+
+
 def kill_who_decodes_the_large_one(own_decoders, code):
-    def decoding():
-        return [process for process, resident in own_decoders().items() if resident > 60 << 20]
-
-    os.kill(until(decoding)[0], code)
+    os.kill(until(lambda: who_decodes_the_large_one(own_decoders))[0], code)
 
 
-@pytest.mark.parametrize("code", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
-def test_a_killed_decoder_costs_one_picture_its_status(prepared, large, own_decoders, code):
+@pytest.mark.parametrize("code", [signal.SIGSEGV, signal.SIGABRT])
+def test_a_decoder_that_crashes_costs_one_picture_its_status(prepared, large, own_decoders, code):
     killer = threading.Thread(target=kill_who_decodes_the_large_one, args=(own_decoders, code))
     killer.start()
     answers = prepared([SMALL, SMALL, large, SMALL, SMALL, SMALL])
@@ -81,6 +82,51 @@ def test_a_killed_decoder_costs_one_picture_its_status(prepared, large, own_deco
     assert isinstance(crash, PictureError)
     assert (crash.status, crash.detail) == (FetchStatus.DECODER_CRASH, f"was killed by {code.name}")
     assert {answer.picture for answer in answers} == {Picture(width=64, height=48, format="png")}
+
+
+def test_a_picture_whose_decoder_somebody_kills_is_decoded_by_another_but_not_a_third_time(
+    prepared, large, own_decoders
+):
+    killed = []
+
+    def kill(times):
+        for _ in range(times):
+            killed.append(
+                until(lambda: set(who_decodes_the_large_one(own_decoders)).difference(killed)).pop()
+            )
+            os.kill(killed[-1], signal.SIGKILL)
+
+    for times, status in ((1, None), (2, FetchStatus.DECODER_CRASH)):
+        killer = threading.Thread(target=kill, args=(times,))
+        killer.start()
+        answers = prepared([SMALL, large, SMALL])
+        killer.join()
+        assert getattr(answers[1], "status", None) == status
+        assert {answer.picture for answer in answers[::2]} == {Picture(width=64, height=48, format="png")}
+
+
+def test_a_decoder_that_stands_still_is_given_up_for_another(
+    prepared, decode, large, own_decoders, monkeypatch
+):
+    monkeypatch.setattr("recap_spark.workers.decoders._LONGEST_START_S", 3.0)
+
+    def stop():
+        os.kill(until(lambda: who_decodes_the_large_one(own_decoders))[0], signal.SIGSTOP)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    answers = prepared([large, SMALL], replace(decode, cpu_s=0.5))
+    stopper.join()
+    assert [answer.picture.width for answer in answers] == [14_000, 64]
+
+
+def test_a_decoder_is_told_no_secrets_of_its_worker(decode, rules, own_decoders, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    outcomes = prepare_all((Parcel(None, SMALL, ()) for _ in range(9)), rules=rules, decode=decode)
+    next(outcomes)
+    (decoder, *_) = own_decoders()
+    assert b"hidden" not in Path(f"/proc/{decoder}/environ").read_bytes()
+    outcomes.close()
 
 
 def test_a_picture_that_takes_too_long_is_a_crash_and_the_next_is_decoded(prepared, decode, large):

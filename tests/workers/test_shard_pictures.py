@@ -28,7 +28,7 @@ WANTED = pa.schema(
         "file": pa.string(),
         "wanted": pa.list_(
             pa.struct(
-                {name: pa.string() for name in ("key", "uid", "expected", "recorded")}
+                {name: pa.string() for name in ("key", "uid", "expected", "recorded", "url")}
                 | {"face_bboxes": pa.list_(pa.list_(pa.float64()))}
             )
         ),
@@ -42,7 +42,8 @@ def read(
     fetch = load(CONF).fetch
     limits, decode = replace(fetch.limits, **changed), replace(fetch.decode, cpu_s=cpu_s)
     picture = replace(fetch.picture, **(rules or {}))
-    full = [{"expected": None, "recorded": None, "face_bboxes": None} | one for one in wanted]
+    unsaid = {"expected": None, "recorded": None, "url": "https://host.test/", "face_bboxes": None}
+    full = [unsaid | one for one in wanted]
     batch = pa.RecordBatch.from_pylist([{"file": file, "wanted": full}], schema=WANTED)
     read = read_shards([batch], source=str(folder), limits=limits, decode=decode, rules=picture)
     rows = [row for some in read for row in some.to_pylist()]

@@ -44,6 +44,14 @@ def test_a_file_of_datacomps_is_mapped_and_read(tmp_path):
     assert contains(found, UIDS).all()
 
 
+def test_a_file_that_is_written_anew_is_read_anew(tmp_path):
+    path = str(tmp_path / "s.npy")
+    for uids in (UIDS, UIDS[:1]):
+        np.save(tmp_path / "new.npy", as_datacomp_does(uids))
+        (tmp_path / "new.npy").replace(path)
+        assert len(open_subset(path)) == len(uids)
+
+
 @pytest.mark.parametrize(
     ("array", "said"),
     [
