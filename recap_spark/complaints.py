@@ -14,12 +14,19 @@ from recap_spark.secrecy import is_secret, public
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
+_MOST_FORGOTTEN = 3  # sections: where more are missing, it is the file that has them all
+
 
 def explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> str:
     """One line for every wrong key: the file that has it, its path, what was wanted and what was found."""
     problems = [(without_kind(problem["loc"]), problem) for problem in error.errors()]
     unknown = {keys for keys, problem in problems if problem["type"] in _UNKNOWN}
     missing = {keys for keys, problem in problems if problem["type"] == "missing"}
+    sections = sorted(keys[0] for keys in missing if len(keys) == 1)
+    if len(sections) > _MOST_FORGOTTEN:
+        files = ", ".join(map(str, paths))
+        wanted = "want a first file that has every key, as conf/base.yml has"
+        return f"{files}: {wanted}, found nothing of {', '.join(sections)}"
     lines = []
     for keys, problem in problems:
         where = ", ".join(map(str, dict.fromkeys(_setters(keys, problem["type"], layers) or paths)))

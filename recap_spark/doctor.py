@@ -138,7 +138,9 @@ def dangerous_settings(settings: Settings, running: Mapping[str, str]) -> Iterat
             yield Finding(name, Verdict.WARNING, advice)
     if _UNCONTACTABLE in settings.fetch.limits.contact_url:
         yield Finding(
-            "fetch.limits.contact_url", Verdict.WARNING, "nobody's: put a page there that says who you are"
+            "fetch.limits.contact_url",
+            Verdict.WARNING,
+            "the example's: put a page there that says who you are",
         )
     if re.fullmatch(r"local(\[[^,]*\])?", settings.session.master or ""):
         yield Finding("session.master", Verdict.WARNING, "local[n] never retries a task; write local[n,4]")

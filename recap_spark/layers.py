@@ -54,9 +54,11 @@ def leaves(values: Mapping[str, Any], at: KeyPath = ()) -> Iterator[tuple[KeyPat
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise SettingsError(f"{path}: want a YAML file of settings, found none")
+        remedy = "name it with --conf, or start in the folder that has conf/"
+        raise SettingsError(f"{path}: want a YAML file of settings, found none in {Path.cwd()}: {remedy}")
     try:
-        values = yaml.safe_load(path.read_text())
+        with path.open(encoding="utf-8") as file:  # whose name YAML's errors then say
+            values = yaml.safe_load(file)
     except yaml.YAMLError as error:
         raise SettingsError(f"{path}: not YAML: {error}") from error
     if not isinstance(values, dict):

@@ -106,6 +106,16 @@ def test_a_key_that_no_file_sets_is_named_with_the_files_that_set_its_neighbours
     ]
 
 
+def test_a_file_of_one_s_own_without_the_base_is_told_so_in_one_line(conf):
+    mine = write(conf / "mine.yml", "lake: {root: lake, namespace: null}")
+    (said,) = complaint(mine)
+    assert said.startswith(
+        f"{mine}: want a first file that has every key, as conf/base.yml has, found nothing of "
+    )
+    assert "calibrate, caption" in said
+    assert "lake" not in said
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
