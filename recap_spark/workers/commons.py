@@ -1,7 +1,8 @@
-"""What the worker processes of one executor owe a host together, and know of it: places, delay, failures
+"""What the worker processes of one executor owe a host together, and know of it: places, delay, failures,
+pauses
 
 Spark runs each task's Python in a process of its own, so a limit within a process is multiplied by the tasks
-that run at once. Three files in the executor's local folder, which Spark makes and removes, join them:
+that run at once. Four files in the executor's local folder, which Spark makes and removes, join them:
 
 - `hosts.lock`, which stays empty: a place at a host is a lock on one byte beyond its end, at the hash of the
   host's name. The kernel drops a process's locks when it dies, by `kill -9` too, so no place is ever lost,
@@ -10,6 +11,7 @@ that run at once. Three files in the executor's local folder, which Spark makes 
   Hosts whose names share one of its rows keep their delay together, which is more patience than they asked.
 - `failures`, another: how many requests to a host have failed in a row, and when the last did. A row says
   whose it is; of hosts that share one the latest to fail has it, and the others count as sound.
+- `pauses`, another of the kind: until when a host has asked to be left alone.
 
 POSIX locks belong to a process, and closing any descriptor of the file drops them all: so a process opens
 each folder once, and keeps count itself of what its own threads hold.
@@ -37,6 +39,8 @@ _ROW = struct.Struct("d")
 _DELAYS_AT = 1 << 62  # beyond the places: 48 bits of hash, 14 of place
 _FAILURES = struct.Struct("=QQd")  # hash of the host's name, failures in a row, time.monotonic of the last
 _FAILURES_AT = _DELAYS_AT + _ROWS
+_PAUSES = struct.Struct("=Qd")  # hash of the host's name, time.monotonic of the pause's end
+_PAUSES_AT = _FAILURES_AT + _ROWS
 _OPENING = threading.Lock()
 
 
@@ -49,6 +53,7 @@ class Commons:
         self._locks = os.open(folder / "hosts.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._delays = _table(folder / "delays", row=_ROW)
         self._failures = _table(folder / "failures", row=_FAILURES)
+        self._pauses = _table(folder / "pauses", row=_PAUSES)
         self._held: set[int] = set()
         self._threads = threading.Lock()
 
@@ -93,6 +98,18 @@ class Commons:
         if self.failures(name)[0]:
             with self._alone(_FAILURES_AT + _hash(name) % _ROWS):
                 self._write_failures(name, 0)
+
+    def pause_end(self, name: str) -> float:
+        """Until when a host has asked to be left alone, by `time.monotonic`; 0 where it has not."""
+        whose, end = _PAUSES.unpack_from(self._pauses, _hash(name) % _ROWS * _PAUSES.size)
+        return float(end) if whose == _hash(name) else 0.0
+
+    def pause(self, name: str, *, until: float) -> None:
+        """Leave a host alone until then; a longer wish that is known stands."""
+        row = _hash(name) % _ROWS
+        with self._alone(_PAUSES_AT + row):
+            end = max(until, self.pause_end(name))
+            _PAUSES.pack_into(self._pauses, row * _PAUSES.size, _hash(name), end)
 
     def _write_failures(self, name: str, count: int) -> None:
         row = _hash(name) % _ROWS

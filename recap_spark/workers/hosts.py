@@ -29,7 +29,7 @@ class _Host:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # to look for a place of the executor's
     callers: int = 0
     next_call: float = 0.0  # by our own delay
-    open_again: float = 0.0  # by the host's Retry-After
+    pause_end: float = 0.0  # by the host's Retry-After, on time.monotonic; where there is a commons, it knows
     failures: int = 0  # in a row; where there is a commons, it knows
     failed_at: float = 0.0  # by time.monotonic
     under_way: int = 0  # requests
@@ -58,8 +58,8 @@ class _Held:
 class Hosts:
     """What this process knows of each host, and the places it may hold there.
 
-    Places, delays and failures are the whole executor's where there is a commons; who wants to be left alone
-    every process finds out for itself, at the cost of a few requests each.
+    Places, delays, failures and the pauses that hosts ask for are the whole executor's where there is a
+    commons.
     """
 
     def __init__(self, limits: FetchLimits, *, commons: Commons | None) -> None:
@@ -82,7 +82,7 @@ class Hosts:
                 place = await self._place(name, host, clock=clock)
                 try:
                     self._refuse_if_down(name, host)
-                    await _wait_as_told(host, clock=clock)
+                    await _wait_as_told(self._pause_end(name, host), clock=clock)
                     await self._keep_the_delay(name, host, delay_s=delay_s, clock=clock)
                     await self._await_verdicts(name, host, clock=clock)
                     async with _Held(self._connections, clock=clock):
@@ -178,9 +178,18 @@ class Hosts:
             else:
                 self._forgive(name, host)
             if error.retry_after_s is not None:
-                host.open_again = asyncio.get_running_loop().time() + error.retry_after_s
+                self._pause(name, host, until=time.monotonic() + error.retry_after_s)
             raise
         self._forgive(name, host)
+
+    def _pause_end(self, name: str, host: _Host) -> float:
+        return host.pause_end if self._commons is None else self._commons.pause_end(name)
+
+    def _pause(self, name: str, host: _Host, *, until: float) -> None:
+        if self._commons is None:
+            host.pause_end = until
+        else:
+            self._commons.pause(name, until=until)
 
     def _failures(self, name: str, host: _Host) -> tuple[int, float]:
         """In a row, and when the last was."""
@@ -224,9 +233,9 @@ async def taken(commons: Commons, name: str, *, places: int) -> int:
     return place
 
 
-async def _wait_as_told(host: _Host, *, clock: asyncio.Timeout) -> None:
+async def _wait_as_told(until: float, *, clock: asyncio.Timeout) -> None:
     """Honour a host's Retry-After, on the url's clock: else one host could hold all of our places."""
-    wait_s = host.open_again - asyncio.get_running_loop().time()
+    wait_s = until - time.monotonic()
     if wait_s >= left_s(clock):
         raise FetchError(
             FetchStatus.THROTTLED, f"not tried: host asks to wait {wait_s:.0f} s", retry_after_s=wait_s

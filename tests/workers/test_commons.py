@@ -117,6 +117,19 @@ def test_two_processes_of_an_executor_keep_one_delay_at_a_host(handled, limits, 
     assert max(log.times) - min(log.times) > 1.1  # fifteen delays; each process alone would take seven
 
 
+def test_a_host_that_asks_one_process_of_an_executor_to_wait_is_left_alone_by_all(handled, limits, tmp_path):
+    asked = []
+
+    def answer(handler):
+        asked.append(handler.path)
+        handler.reply(429, b"", {"Retry-After": "50"})
+
+    polite = replace(limits, longest_retry_after_s=60.0, connections_per_host=1, hosts_shared_by="executor")
+    with handled(answer) as server, workers(tmp_path, polite, [server.url] * 5, count=2) as processes:
+        assert statuses(processes) == ["throttled"] * 10
+    assert len(asked) == 1
+
+
 def test_two_processes_of_an_executor_ask_a_host_for_its_robots_txt_once(handled, limits, tmp_path):
     log = Log(slow_s=0.03)
     obedient = replace(limits, robots_txt="obey", hosts_shared_by="executor")
