@@ -42,10 +42,12 @@ _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 _FACES = "face_bboxes.list.element.list.element"
 _UNORDERED = ("url", "sha256", "md5", "sha512", "exif", "org_caption", "caption", "raw", "bytes", _FACES)
 _UNREPEATED = ("uid", "source_row", "clip_b32_similarity_score", "clip_l14_similarity_score", *_UNORDERED)
-_PARQUET = {f"parquet.enable.dictionary#{column}": "false" for column in _UNREPEATED} | {
-    f"parquet.column.statistics.enabled#{column}": "false" for column in (*_UNORDERED, "source_file")
-}
-_PARQUET["parquet.size.statistics.enabled"] = "false"
+_UNPRUNED = (*_UNORDERED, "source_file")
+_PARQUET = (
+    {f"parquet.enable.dictionary#{column}": "false" for column in _UNREPEATED}
+    | {f"parquet.column.statistics.enabled#{column}": "false" for column in _UNPRUNED}
+    | {"parquet.size.statistics.enabled": "false"}
+)
 
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 

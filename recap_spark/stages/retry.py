@@ -84,7 +84,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
 
 def _waiting(lake: Lake, *, attempts: int, until: datetime) -> DataFrame:
     """`uid, attempts, fetched_at, url, sha256, face_bboxes` of the rows to try, as the tables are now."""
-    images, samples = (lake.read_at(table, lake.version(table)) for table in (IMAGES, SAMPLES))
+    (_, images), (_, samples) = (lake.as_of_now(table) for table in (IMAGES, SAMPLES))
     failures = images.where(may_have_passed(attempts=attempts, until=until))
     # A sample that was deleted since has no url to ask.
     return failures.select("uid", "attempts", "fetched_at").join(

@@ -6,7 +6,7 @@ import selectors
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from recap_spark.statuses import FetchStatus
@@ -141,16 +141,17 @@ class _Decoders:
     def _buried(self, decoder: _Decoder, death: DeadError) -> Outcome[Any] | None:
         """What its death did to the picture at work, if there was one; another decoder takes the others."""
         self._forget(decoder)
-        at_work = decoder.parcels[0] if decoder.parcels else None
-        was_killed = isinstance(death, KilledError)
-        condemned = at_work is not None and (at_work.is_again or not was_killed)
-        others = list(decoder.parcels)[1 if condemned else 0 :]
-        self.under_way -= len(others)
-        for given in others:
-            self.give(given.parcel, is_again=given.is_again or (was_killed and given is at_work))
-        if at_work is None or not condemned:
+        left, crashed = decoder.parcels, None
+        if left and isinstance(death, KilledError) and not left[0].is_again:
+            left[0] = replace(left[0], is_again=True)
+        elif left:
+            crashed = left.popleft()
+        self.under_way -= len(left)
+        for given in left:
+            self.give(given.parcel, is_again=given.is_again)
+        if crashed is None:
             return None
-        return Outcome(at_work.parcel.owner, PictureError(FetchStatus.DECODER_CRASH, str(death)))
+        return Outcome(crashed.parcel.owner, PictureError(FetchStatus.DECODER_CRASH, str(death)))
 
     def _forget(self, decoder: _Decoder) -> None:
         self._answers.unregister(decoder.process.answers)

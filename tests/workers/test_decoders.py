@@ -96,12 +96,13 @@ def test_a_picture_whose_decoder_somebody_kills_is_decoded_by_another_but_not_a_
             )
             os.kill(killed[-1], signal.SIGKILL)
 
-    for times, status in ((1, None), (2, FetchStatus.DECODER_CRASH)):
+    crash = (FetchStatus.DECODER_CRASH, "was killed by SIGKILL")
+    for times, ended in ((1, (None, None)), (2, crash)):
         killer = threading.Thread(target=kill, args=(times,))
         killer.start()
         answers = prepared([SMALL, large, SMALL])
         killer.join()
-        assert getattr(answers[1], "status", None) == status
+        assert tuple(getattr(answers[1], name, None) for name in ("status", "detail")) == ended
         assert {answer.picture for answer in answers[::2]} == {Picture(width=64, height=48, format="png")}
 
 
