@@ -42,7 +42,7 @@ from recap_spark.workers.partition import Row, stream_partition
 
 TARGET = 0.85
 _CONF = Path(__file__).parents[1] / "conf"
-_PROCESSES = 2  # laptop.yml's master has as many slots
+_PROCESSES = 2  # laptop.yml has as many units in flight, of a task each
 _WARM_UP_IMAGES = 256
 _BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml
 _AGAIN, _DONE, _OVER = "again", "done", "over"

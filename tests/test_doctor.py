@@ -8,7 +8,7 @@ from recap_spark.errors import PlatformError
 from recap_spark.java import find_java
 
 
-def changed(settings, *, conf=(), master="local[2,4]", device="cpu", contact_url="https://us.test/bot"):
+def changed(settings, *, conf=(), master="local[3,4]", device="cpu", contact_url="https://us.test/bot"):
     """The settings with another session, device or contact."""
     session = settings.session.model_copy(update={"conf": dict(conf), "master": master})
     caption = settings.caption.model_copy(update={"device": device})

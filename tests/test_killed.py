@@ -195,14 +195,16 @@ def test_another_process_reads_the_views_with_plain_spark_sql(survivor):
 
 
 def _overrides(root: Path) -> Path:
+    # One task at a time: every further Python worker would load its own torch first.
+    cut = {"units": UNITS, "in_flight": IN_FLIGHT, "tasks_per_unit": 1}
     one = {"units": 1, "in_flight": 1, "tasks_per_unit": 1}
     conf = {"spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "1"}
     values = {
         "lake": {"root": str(root)},
         "session": {"metastore": str(root / "metastore"), "log": str(root / "spark.log"), "conf": conf},
         "ingest": {"source": str(root / "web" / "metadata")},
-        "fetch": {"work": {"units": UNITS, "in_flight": IN_FLIGHT}},
-        "caption": {"work": {"units": UNITS, "in_flight": IN_FLIGHT}},
+        "fetch": {"work": cut},
+        "caption": {"work": cut},
         "score": {"work": one},
         "export": {"folder": str(root / "exports"), "units": 1, "tasks_per_unit": 1},
     }
@@ -212,10 +214,10 @@ def _overrides(root: Path) -> Path:
 
 
 def _executors(root: Path) -> Path:
-    """Two of them, each a process of its own with one core."""
+    """One, in a process of its own, which is started again when it dies."""
     path = root / "executors.yml"
     conf = {"spark.executor.memory": "1g", "spark.executor.cores": "1", "spark.task.maxFailures": "4"}
-    path.write_text(yaml.safe_dump({"session": {"master": "local-cluster[2,1,1024]", "conf": conf}}))
+    path.write_text(yaml.safe_dump({"session": {"master": "local-cluster[1,1,1024]", "conf": conf}}))
     return path
 
 

@@ -56,7 +56,9 @@ class Finished:
 
 
 def _in_two_units(stage):
-    return stage.model_copy(update={"work": stage.work.model_copy(update={"units": 2})})
+    """One after the other, by one task: every further Python worker would load its own torch first."""
+    work = {"units": 2, "in_flight": 1, "tasks_per_unit": 1}
+    return stage.model_copy(update={"work": stage.work.model_copy(update=work)})
 
 
 @pytest.fixture(scope="module")

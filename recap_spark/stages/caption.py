@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from pyspark.sql import types as T
 from recap_spark.captioners import EndpointCaptionerSettings
 from recap_spark.device import task_device, task_profile
 from recap_spark.errors import SettingsError
-from recap_spark.lake import Lake
+from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings import CaptionSettings, Settings
 from recap_spark.stages.units import Job, run_units
@@ -71,11 +73,13 @@ def caption_images(
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Caption what this captioner has not captioned yet. Returns the rows done."""
-    lake.create(CAPTIONS, CAPTIONERS)
     captioner = captioner_spec(settings.caption)
-    made_by = describe(captioner)
+    with ThreadPoolExecutor(1) as beside:
+        described = beside.submit(describe, captioner)  # for which transformers takes seconds to import
+        lake.create(CAPTIONS, CAPTIONERS)
+        made_by = described.result()
     key = str(made_by["captioner"])
-    lake.upsert(CAPTIONERS, lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields)))
+    _enter(lake, made_by)
 
     journal = Journal(f"{journal_folder(settings)}/{key}")
     if suspects := len(journal.deaths()):
@@ -98,6 +102,14 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     done = run_units(lake, job, settings=settings.caption.work, progress=progress)
     journal.clear()
     return done
+
+
+def _enter(lake: Lake, made_by: Mapping[str, str | None]) -> None:
+    """The captioner's row, unless it is there: its key is made of all that it says, so it never changes."""
+    key = str(made_by["captioner"])
+    if lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
+        row = lake.spark.createDataFrame([dict(made_by)], T.StructType(CAPTIONERS.schema.fields))
+        lake.append(CAPTIONERS, row, transaction=Transaction(f"captioner/{key}", 1))
 
 
 def journal_folder(settings: Settings) -> str:

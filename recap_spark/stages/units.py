@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 
 from pyspark.sql import Column, DataFrame
@@ -17,9 +18,10 @@ from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError
 from recap_spark.fetch_settings import UnitSettings
-from recap_spark.lake import Lake
+from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.tables import Table
+from recap_spark.workers.partition import ahead
 
 log = logging.getLogger(__name__)
 
@@ -88,35 +90,59 @@ def _pending(job: Job, settings: UnitSettings) -> dict[int, int]:
     return {row["unit"]: row["count"] for row in by_unit.collect()}
 
 
+@dataclass(frozen=True)
+class _Claimed:
+    """A unit that only this job may commit, until another job claims it."""
+
+    unit: int
+    claim: Transaction
+    answered: DataFrame  # keys, as they were after the claim
+
+
 def _run_all(
     lake: Lake, job: Job, pending: Iterable[int], settings: UnitSettings
 ) -> Iterator[tuple[int, bool]]:
     """Run these units; yields each as it ends, and whether this job committed it. The first that fails calls
     off those not yet begun.
     """
-    with ThreadPoolExecutor(settings.in_flight) as pool:
-        running = {pool.submit(_run_unit, lake, job, unit, settings): unit for unit in sorted(pending)}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    claims = (_claimed(lake, job, unit, settings) for unit in sorted(pending))
+    running: dict[Future[bool], int] = {}
+    with (
+        # The next unit is claimed meanwhile, or whoever computes would wait for commits between two units.
+        closing(ahead(claims, size=1)) as claimed,
+        ThreadPoolExecutor(settings.in_flight) as pool,
+    ):
+        for one in claimed:
+            running[pool.submit(_run_unit, lake, job, one, settings)] = one.unit
+            if len(running) == settings.in_flight:
+                yield from _ended(running)
+        while running:
+            yield from _ended(running)
 
 
-def _run_unit(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> bool:
-    """Whether the unit was committed: not if another job has claimed it since."""
+def _ended(running: dict[Future[bool], int]) -> Iterator[tuple[int, bool]]:
+    """Those that have ended, one at least."""
+    for future in wait(running, return_when=FIRST_COMPLETED).done:
+        yield running.pop(future), future.result()
+
+
+def _claimed(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> _Claimed:
     # Before the look at what is answered: a job that claimed earlier can from here on add nothing unseen.
     claim = lake.claim(job.target, f"{job.stage}/{job.fingerprint}/{unit}-of-{settings.units}")
-    within = in_unit(unit, settings.units)
     # Cut off from the target: Delta would take a write that reads its own table for one that another unit's
     # can break.
-    answered = job.answered().where(within).localCheckpoint()
+    answered = job.answered().where(in_unit(unit, settings.units)).localCheckpoint()
+    return _Claimed(unit, claim, answered)
+
+
+def _run_unit(lake: Lake, job: Job, claimed: _Claimed, settings: UnitSettings) -> bool:
+    """Whether the unit was committed: not if another job has claimed it since."""
+    within, answered = in_unit(claimed.unit, settings.units), claimed.answered
     # A unit's keys are some megabytes, its images gigabytes: the keys travel.
     rows = job.asked().where(within).join(F.broadcast(answered), on=answered.columns, how="left_anti")
     if settings.tasks_per_unit:
         rows = rows.repartition(settings.tasks_per_unit)
-    if lake.append(job.target, job.work(rows, within), transaction=claim) is None:
-        log.warning("%s: unit %d was taken over by another job", job.stage, unit)
+    if lake.append(job.target, job.work(rows, within), transaction=claimed.claim) is None:
+        log.warning("%s: unit %d was taken over by another job", job.stage, claimed.unit)
         return False
     return True

@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -84,4 +85,19 @@ def test_the_same_job_run_twice_at_once_leaves_each_uid_once(lake):
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(run_units, lake, job, settings=settings, progress=QUIET) for job in jobs]
         assert [run.result() for run in runs] == [40, 40]
+    assert [uid for uid, _ in judged(lake)] == sorted(UIDS)
+
+
+def test_a_unit_is_claimed_while_the_one_before_it_is_at_work(lake):
+    lake.create(RATINGS)
+    both_claims = lake.version(RATINGS) + 2
+
+    def meet():
+        deadline = time.monotonic() + 120
+        while lake.version(RATINGS) < both_claims:
+            assert time.monotonic() < deadline
+
+    job = rating_job(lake, judge="one", meet=meet)
+    settings = UnitSettings(units=2, in_flight=1, tasks_per_unit=None)
+    assert run_units(lake, job, settings=settings, progress=QUIET) == 40
     assert [uid for uid, _ in judged(lake)] == sorted(UIDS)
