@@ -4,7 +4,7 @@ The stage runs in a Spark of the laptop's settings and commits to Delta; the ker
 Python workers and their decoders took. Then the parts that cannot be left out are timed alone, over the same
 pictures: aiohttp's client, sha256, Arrow's rows, libjpeg. What a process took beyond its parts is its rest.
 Each part alone finds its caches warm, so rests are rather too large than too small.
-What a run costs whatever its size (units, commits, eight tasks' decoders) is spread over its rows: a thousand
+What a run costs whatever its size (units, commits, four tasks' decoders) is spread over its rows: a thousand
 are too few to say what a million cost.
 """
 

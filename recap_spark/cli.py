@@ -173,7 +173,7 @@ def plan(
     with _said_plainly():
         known = read_figures(figures)
         stages = planner.plan(known, rows=rows, gpu=gpu, gpus=gpus, cores=cores)
-        print_plan(stages, figures=known, console=Console())
+        print_plan(stages, gpu=gpu, figures=known, console=Console())
 
 
 @app.command()

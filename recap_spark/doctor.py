@@ -73,6 +73,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _delta(spark, settings.lake.root)
     if "gpu" in {settings.caption.device, settings.score.device}:
         yield from _gpus(spark)
+    else:
+        yield Finding("GPUs", Verdict.OK, "none wanted: caption.device and score.device are cpu")
     if platform() is Platform.LAPTOP:
         spark.stop()
 

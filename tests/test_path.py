@@ -55,9 +55,8 @@ class Finished:
         return manifest.parent
 
 
-def _in_two_units(stage):
-    """One after the other, by one task: every further Python worker would load its own torch first."""
-    work = {"units": 2, "in_flight": 1, "tasks_per_unit": 1}
+def _in_two_units(stage, *, in_flight):
+    work = {"units": 2, "in_flight": in_flight}
     return stage.model_copy(update={"work": stage.work.model_copy(update=work)})
 
 
@@ -69,8 +68,10 @@ def finished(spark: SparkSession, settings: Settings, tmp_path_factory: pytest.T
     web = tmp_path_factory.mktemp("web")
     exported = {"folder": str(root / "exports"), "rows_per_shard": 50}
     changed = settings.model_copy(
-        update={name: _in_two_units(getattr(settings, name)) for name in ("fetch", "caption", "score")}
+        # One after the other where every further Python worker would load its own torch first.
+        update={name: _in_two_units(getattr(settings, name), in_flight=1) for name in ("caption", "score")}
         | {
+            "fetch": _in_two_units(settings.fetch, in_flight=2),
             "lake": LakeSettings(root=str(root), namespace="recap"),
             "ingest": settings.ingest.model_copy(update={"source": str(web / "metadata")}),
             "export": settings.export.model_copy(update=exported),

@@ -91,12 +91,24 @@ def test_every_figure_says_where_it_comes_from():
 def test_the_printed_plan_shows_stages_formulas_and_sources():
     console = Console(record=True, width=120)
     known = figures()
-    print_plan(plan(known, rows=1.3e9, gpu="h100", gpus=256, cores=1024), figures=known, console=console)
+    stages = plan(known, rows=1.3e9, gpu="h100", gpus=256, cores=1024)
+    print_plan(stages, gpu="h100", figures=known, console=console)
     text = console.export_text()
     assert "caption: T = 989 x 0.797 TFLOP/s, B = 3.35 x 0.896 TB/s; 1 / (8.95 TFLOP / T + " in text
     assert "max(1.00 TFLOP / T, 7.35 GB / B)) = 72.5, x 0.6 = 43.5 images/s a GPU, x 256 GPUs" in text
-    for words in ("ingest", "fetch", "score", "export", "assumed", "USD a month", "GPU-hours x 3 USD = "):
+    shown = (
+        "ingest",
+        "fetch",
+        "score",
+        "export",
+        "assumed",
+        "USD a month",
+        "GPU-hours x 3 USD = ",
+        "gpus.h100.",
+    )
+    for words in shown:
         assert words in text
+    assert "gpus.a100." not in text
 
 
 def test_the_command_names_the_cards_it_knows():

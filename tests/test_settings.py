@@ -59,7 +59,7 @@ def test_every_captioner_scorer_and_view_of_conf_loads(conf):
 def test_later_files_win_leaf_by_leaf(conf):
     mine = write(conf / "mine.yml", "fetch: {work: {units: 9}}")
     settings = load(conf / "base.yml", conf / "laptop.yml", mine)
-    assert settings.fetch.work.model_dump() == {"units": 9, "in_flight": 2, "tasks_per_unit": 2}
+    assert settings.fetch.work.model_dump() == {"units": 9, "in_flight": 2, "tasks_per_unit": 1}
 
 
 @pytest.mark.parametrize(

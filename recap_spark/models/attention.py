@@ -14,10 +14,10 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 # b prompts, q queries, p keys of a prompt, s slots, t positions of a slot, h heads, g key-value heads,
-# d width of a head
+# d width of a head, n = s * g
 
-_LINE = 16  # numbers of float32 in a cache line
-_ROWS = 4  # of a product: MKL computes four in less time than three
+_CACHE_LINE = 16  # float32 numbers: so that each row of a head's keys begins a line
+_QUERY_ROWS = 4  # at once: MKL multiplies four with a slot's keys in less time than one or three
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -38,10 +38,15 @@ def empty_cache(
     if flash:
         shape = (slots, positions, groups, width)
         return like.new_zeros(shape), like.new_zeros(shape)
-    # Products with a few rows run along a row of either: positions of the keys, a head's width of the values.
-    keys_sgdt = like.new_zeros(slots, groups, width, _rounded(positions, to=_LINE))
+    # A product of a few queries reads both row by row: keys along the positions, values along a head's width.
+    keys_sgdt = like.new_zeros(slots, groups, width, kept_positions(positions, flash=flash))
     values_sgtd = like.new_zeros(slots, groups, positions, width)
     return keys_sgdt[..., :positions].permute(0, 3, 1, 2), values_sgtd.transpose(1, 2)
+
+
+def kept_positions(positions: int, *, flash: bool) -> int:
+    """How many positions of keys an `empty_cache` has memory for."""
+    return positions if flash else _rounded_up(positions, to=_CACHE_LINE)
 
 
 def prompt_attention(*, flash: bool) -> Attend:
@@ -88,7 +93,8 @@ def _products_over_slots(lengths: Tensor, *, reach: int) -> Attend:
         # The queries that share a key go together: no key is copied for them.
         query_nqd = (query * width**-0.5).reshape(rows * groups, -1, width)
         count = query_nqd.shape[1]
-        query_nqd = pad(query_nqd, (0, 0, 0, _rounded(count, to=_ROWS) - count))
+        if query.device.type == "cpu" and count % _QUERY_ROWS:
+            query_nqd = pad(query_nqd, (0, 0, 0, _rounded_up(count, to=_QUERY_ROWS) - count))
         keys_ndt = keys.permute(0, 2, 3, 1)[:rows].flatten(0, 1)[..., :reach]
         values_ntd = values.transpose(1, 2)[:rows].flatten(0, 1)[:, :reach]
         scores_nqt = torch.bmm(query_nqd, keys_ndt)
@@ -134,6 +140,6 @@ def _flash_over_prompt(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return seen.view_as(query)
 
 
-def _rounded(count: int, *, to: int) -> int:
-    """The next multiple."""
+def _rounded_up(count: int, *, to: int) -> int:
+    """The least multiple that is no less."""
     return -(-count // to) * to

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recap_spark.models.attention import empty_cache
+from recap_spark.models.attention import empty_cache, kept_positions
 from recap_spark.models.decoder import Decoder, KeysValues, read_tokens
 
 # s slots, t positions of a slot, m new tokens at most
@@ -80,7 +80,7 @@ class Slots:
 def slot_bytes(decoder: Decoder, *, positions: int) -> int:
     """Bytes that one slot's keys and values take."""
     one = decoder.groups * decoder.width * decoder.embedding_ve.element_size()
-    return 2 * len(decoder.layers) * positions * one
+    return len(decoder.layers) * (kept_positions(positions, flash=decoder.flash) + positions) * one
 
 
 def prefill_bytes(decoder: Decoder, *, positions: int, intermediate: int) -> int:

@@ -11,7 +11,7 @@ from recap_spark.planner import Plan
 from recap_spark.planner_figures import Figures
 
 
-def print_plan(plans: Sequence[Plan], *, figures: Figures, console: Console) -> None:
+def print_plan(plans: Sequence[Plan], *, gpu: str, figures: Figures, console: Console) -> None:
     """A line a stage, its formula below, the sums, and where every figure comes from."""
     table = Table("stage", "images/s", "hours", "workers", "work", "TB", "USD")
     for each in plans:
@@ -36,7 +36,8 @@ def print_plan(plans: Sequence[Plan], *, figures: Figures, console: Console) -> 
     price = figures.storage.usd_per_tb_month.value
     monthly = f"{stored_tb:,.2f} TB x {price:g} USD = {stored_tb * price:,.0f} USD a month"
     console.print(f"storage: {monthly}", soft_wrap=True, highlight=False)
-    for name, label, source in sources(figures.model_dump()):
+    reckoned_with = figures.model_copy(update={"gpus": {gpu: figures.gpus[gpu]}})
+    for name, label, source in sources(reckoned_with.model_dump()):
         console.print(f"  {label:<9} {name}: {source}", soft_wrap=True, style="dim", highlight=False)
 
 

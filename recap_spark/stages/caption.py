@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -104,12 +103,14 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     return done
 
 
-def _enter(lake: Lake, made_by: Mapping[str, str | None]) -> None:
+def _enter(lake: Lake, made_by: dict[str, str | None]) -> None:
     """The captioner's row, unless it is there: its key is made of all that it says, so it never changes."""
     key = str(made_by["captioner"])
-    if lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
-        row = lake.spark.createDataFrame([dict(made_by)], T.StructType(CAPTIONERS.schema.fields))
-        lake.append(CAPTIONERS, row, transaction=Transaction(f"captioner/{key}", 1))
+    if not lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
+        return
+    row = lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields))
+    if lake.append(CAPTIONERS, row, transaction=Transaction(f"captioner/{key}", 1)) is None:
+        lake.upsert(CAPTIONERS, row)  # another job was faster, or somebody has deleted the row since
 
 
 def journal_folder(settings: Settings) -> str:

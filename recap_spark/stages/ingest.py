@@ -153,21 +153,25 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     """
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    hashes = _hinted(contested_hashes(incoming.rows, rivals).localCheckpoint())
+    contested = contested_hashes(incoming.rows, rivals).localCheckpoint()
+    hashes = _hinted(contested, most=contested.count())
     special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
     held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
     settled = settle(claims, held).localCheckpoint()
     counts = _counts(special, settled)
+    specials = counts.total() - counts[Outcome.DISPLACED]
     displaces, winners = counts[Outcome.DISPLACED] > 0, counts.pop(Outcome.ADDED, 0)
     rejects = _rejects(special, claims, settled, rivals)
     retract(lake, rejects, files=() if incoming.unsaid() else incoming.again)
     once = Transaction("ingest", version)
     refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid() and not displaces)
-    if not displaces and not winners and incoming.rows.count() == special.count():
+    if not displaces and not winners and incoming.rows.count() == specials:
         refusing()  # no commit of samples, not even an empty one
         return counts
-    samples = _samples(incoming, special, _of(claims, settled, Outcome.ADDED))
+    # Whatever shares a uid, or its hash, with a special row is special itself.
+    taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct(), most=specials)
+    samples = _samples(incoming, taken, _of(claims, settled, Outcome.ADDED))
     with ThreadPoolExecutor(1) as beside:
         # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
         refused = beside.submit(refusing)
@@ -183,9 +187,7 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     return counts + Counter({str(Outcome.ADDED): added})
 
 
-def _samples(incoming: Incoming, special: DataFrame, winners: DataFrame) -> DataFrame:
-    # Whatever shares a uid, or its hash, with a special row is special itself.
-    taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct())
+def _samples(incoming: Incoming, taken: DataFrame, winners: DataFrame) -> DataFrame:
     free = incoming.rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
     columns = SAMPLES.schema.names
     return incoming.as_samples(free).select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
@@ -197,11 +199,11 @@ def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
     return rows.where(F.col("reason").isNotNull() | is_contested)
 
 
-def _hinted(hashes: DataFrame) -> DataFrame:
+def _hinted(hashes: DataFrame, *, most: int) -> DataFrame:
     """Spark knows no size of what comes from a checkpoint; without the hint the whole metadata would be
-    shuffled to meet a few hashes.
+    shuffled to meet a few hashes, of which there are `most` at most.
     """
-    return F.broadcast(hashes) if hashes.count() <= _BROADCAST_HASHES else hashes
+    return F.broadcast(hashes) if most <= _BROADCAST_HASHES else hashes
 
 
 def _counts(special: DataFrame, settled: DataFrame) -> Counter[str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -21,7 +22,6 @@ from recap_spark.fetch_settings import UnitSettings
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.tables import Table
-from recap_spark.workers.partition import ahead
 
 log = logging.getLogger(__name__)
 
@@ -90,30 +90,23 @@ def _pending(job: Job, settings: UnitSettings) -> dict[int, int]:
     return {row["unit"]: row["count"] for row in by_unit.collect()}
 
 
-@dataclass(frozen=True)
-class _Claimed:
-    """A unit that only this job may commit, until another job claims it."""
-
-    unit: int
-    claim: Transaction
-    answered: DataFrame  # keys, as they were after the claim
-
-
 def _run_all(
     lake: Lake, job: Job, pending: Iterable[int], settings: UnitSettings
 ) -> Iterator[tuple[int, bool]]:
     """Run these units; yields each as it ends, and whether this job committed it. The first that fails calls
     off those not yet begun.
     """
-    claims = (_claimed(lake, job, unit, settings) for unit in sorted(pending))
+    units = sorted(pending)
     running: dict[Future[bool], int] = {}
-    with (
-        # The next unit is claimed meanwhile, or whoever computes would wait for commits between two units.
-        closing(ahead(claims, size=1)) as claimed,
-        ThreadPoolExecutor(settings.in_flight) as pool,
-    ):
-        for one in claimed:
-            running[pool.submit(_run_unit, lake, job, one, settings)] = one.unit
+    with ThreadPoolExecutor(1) as beside, ThreadPoolExecutor(settings.in_flight) as pool:
+        # One unit is claimed ahead, or whoever computes would wait for that commit between two units.
+        claim_of = partial(_claim, lake, job, settings=settings)
+        coming = beside.submit(claim_of, units[0])
+        for unit, following in zip_longest(units, units[1:]):
+            claim = coming.result()
+            if following is not None:
+                coming = beside.submit(claim_of, following)
+            running[pool.submit(_run_unit, lake, job, unit, claim, settings)] = unit
             if len(running) == settings.in_flight:
                 yield from _ended(running)
         while running:
@@ -126,23 +119,22 @@ def _ended(running: dict[Future[bool], int]) -> Iterator[tuple[int, bool]]:
         yield running.pop(future), future.result()
 
 
-def _claimed(lake: Lake, job: Job, unit: int, settings: UnitSettings) -> _Claimed:
-    # Before the look at what is answered: a job that claimed earlier can from here on add nothing unseen.
-    claim = lake.claim(job.target, f"{job.stage}/{job.fingerprint}/{unit}-of-{settings.units}")
-    # Cut off from the target: Delta would take a write that reads its own table for one that another unit's
-    # can break.
-    answered = job.answered().where(in_unit(unit, settings.units)).localCheckpoint()
-    return _Claimed(unit, claim, answered)
+def _claim(lake: Lake, job: Job, unit: int, *, settings: UnitSettings) -> Transaction:
+    return lake.claim(job.target, f"{job.stage}/{job.fingerprint}/{unit}-of-{settings.units}")
 
 
-def _run_unit(lake: Lake, job: Job, claimed: _Claimed, settings: UnitSettings) -> bool:
+def _run_unit(lake: Lake, job: Job, unit: int, claim: Transaction, settings: UnitSettings) -> bool:
     """Whether the unit was committed: not if another job has claimed it since."""
-    within, answered = in_unit(claimed.unit, settings.units), claimed.answered
+    within = in_unit(unit, settings.units)
+    # After the claim: a job that claimed earlier can from here on add nothing unseen. Just before it is
+    # broadcast: a checkpoint is gone with the executor that holds it. And a checkpoint, cut off from the
+    # target: Delta would take a write that reads its own table for one that another unit's can break.
+    answered = job.answered().where(within).localCheckpoint()
     # A unit's keys are some megabytes, its images gigabytes: the keys travel.
     rows = job.asked().where(within).join(F.broadcast(answered), on=answered.columns, how="left_anti")
     if settings.tasks_per_unit:
         rows = rows.repartition(settings.tasks_per_unit)
-    if lake.append(job.target, job.work(rows, within), transaction=claimed.claim) is None:
-        log.warning("%s: unit %d was taken over by another job", job.stage, claimed.unit)
+    if lake.append(job.target, job.work(rows, within), transaction=claim) is None:
+        log.warning("%s: unit %d was taken over by another job", job.stage, unit)
         return False
     return True

@@ -96,8 +96,28 @@ def test_a_unit_is_claimed_while_the_one_before_it_is_at_work(lake):
         deadline = time.monotonic() + 120
         while lake.version(RATINGS) < both_claims:
             assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     job = rating_job(lake, judge="one", meet=meet)
     settings = UnitSettings(units=2, in_flight=1, tasks_per_unit=None)
     assert run_units(lake, job, settings=settings, progress=QUIET) == 40
     assert [uid for uid, _ in judged(lake)] == sorted(UIDS)
+
+
+def test_a_unit_that_fails_calls_off_those_after_it_and_a_rerun_does_them(lake):
+    lake.create(RATINGS)
+    calls = iter(range(10))
+
+    def meet():
+        if next(calls) == 1:
+            raise OSError("the second unit")
+
+    settings = UnitSettings(units=4, in_flight=1, tasks_per_unit=None)
+    with pytest.raises(OSError, match="the second unit"):
+        run_units(lake, rating_job(lake, judge="first", meet=meet), settings=settings, progress=QUIET)
+    first = [uid for uid, _ in judged(lake)]
+    assert first == [uid for uid in sorted(UIDS) if uid < "4"]
+
+    again = rating_job(lake, judge="second")
+    assert run_units(lake, again, settings=settings, progress=QUIET) == len(UIDS) - len(first)
+    assert judged(lake) == [(uid, "first" if uid in first else "second") for uid in sorted(UIDS)]
