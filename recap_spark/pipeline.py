@@ -61,6 +61,7 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
     status in its table.
     """
     started = time.monotonic()
+    log.info("%s: begins", stage.name)
     with stage_run(lake, settings, stage.name, reads=stage.reads, writes=stage.writes) as recorder:
         ended = stage.run(lake, settings, progress)
         counts = dict(ended) if isinstance(ended, Mapping) else {"done": ended}
@@ -73,7 +74,7 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
     log.info(
         "%s: %s in %.1f s",
         stage.name,
-        ", ".join(f"{name} {count}" for name, count in counts.items()),
+        ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing",
         seconds,
     )
     return counts

@@ -216,7 +216,8 @@ def _await_metastore(folder: Path, *, timeout_s: float) -> None:
     while lock.exists() and _is_locked(lock):
         if time.monotonic() > deadline:
             raise PlatformError(
-                f"want the metastore {folder} for this process alone, found another that has it open"
+                f"want the metastore {folder} for this process alone, found another that has it open: "
+                "wait for that job's end, or stop it"
             )
         time.sleep(0.2)
 
