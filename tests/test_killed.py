@@ -195,9 +195,9 @@ def test_another_process_reads_the_views_with_plain_spark_sql(survivor):
 
 
 def _overrides(root: Path) -> Path:
-    # One task at a time: every further Python worker would load its own torch first.
-    cut = {"units": UNITS, "in_flight": IN_FLIGHT, "tasks_per_unit": 1}
-    one = {"units": 1, "in_flight": 1, "tasks_per_unit": 1}
+    # One at a time, of laptop.yml's one task: every further Python worker would load its own torch first.
+    cut = {"units": UNITS, "in_flight": IN_FLIGHT}
+    one = {"units": 1, "in_flight": 1}
     conf = {"spark.sql.shuffle.partitions": "2", "spark.databricks.delta.snapshotPartitions": "1"}
     values = {
         "lake": {"root": str(root)},
