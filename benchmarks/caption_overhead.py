@@ -28,16 +28,17 @@ from reporting import Series, print_claim, print_machine, print_table
 from rich.console import Console
 
 from recap_spark.lake import Lake, Transaction
+from recap_spark.machine.session import start
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import WEB, draw_scene
 from recap_spark.progress import Progress
-from recap_spark.session import start
-from recap_spark.settings import LakeSettings, Settings, load
-from recap_spark.stages import caption
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import LakeSettings, Settings
+from recap_spark.stages.caption import caption
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES
-from recap_spark.workers.captioner import CaptionerSpec, prepare_image
-from recap_spark.workers.captions import stream_captions
+from recap_spark.workers.captioning.captioner import CaptionerSpec, prepare_image
+from recap_spark.workers.captioning.captions import stream_captions
 from recap_spark.workers.partition import Row, stream_partition
 
 TARGET = 0.85

@@ -25,13 +25,13 @@ from torch import Tensor
 
 from recap_spark.miniature.render import render_scene
 from recap_spark.miniature.world import WEB, draw_scene
-from recap_spark.models.engine import EngineLimits, SlotEngine
-from recap_spark.models.generation import Generated, generate_greedily
-from recap_spark.models.occupancy import Picture
+from recap_spark.models.llava.engine import EngineLimits, SlotEngine
+from recap_spark.models.llava.generation import Generated, generate_greedily
+from recap_spark.models.llava.scheduler import Picture
 from recap_spark.models.pixels import OPENAI_FILL, OPENAI_MEAN, OPENAI_STD, normalise, to_pixels
-from recap_spark.settings import load
-from recap_spark.stages.caption import captioner_spec
-from recap_spark.workers.captioner import load_captioner
+from recap_spark.settings.loading import load
+from recap_spark.workers.captioning.captioner import load_captioner
+from recap_spark.workers.captioning.engines import captioner_spec
 
 TARGET_ON_CPU, TARGET_ON_GPU = 1.5, 2.5
 _CONF = Path(__file__).parents[1] / "conf"

@@ -16,12 +16,12 @@ from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForCon
 
 from recap_spark.miniature.render import render_scene
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.models.cost import caption_flop, decode_bytes, dimensions, least_seconds
-from recap_spark.models.occupancy import Picture
+from recap_spark.models.llava.cost import caption_flop, decode_bytes, dimensions, least_seconds
+from recap_spark.models.llava.scheduler import Picture
 from recap_spark.models.pixels import OPENAI_FILL, to_pixels
-from recap_spark.settings import load
-from recap_spark.stages.caption import captioner_spec
-from recap_spark.workers.captioner import load_captioner
+from recap_spark.settings.loading import load
+from recap_spark.workers.captioning.captioner import load_captioner
+from recap_spark.workers.captioning.engines import captioner_spec
 
 LIMIT_TARGET, FLOAT8_TARGET, AGREEMENT_TARGET = 0.60, 1.4, 0.95
 _CONF = Path(__file__).parents[1] / "conf"

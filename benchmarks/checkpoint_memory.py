@@ -29,10 +29,10 @@ from recap_spark.miniature.original_layout import (
     write_tokenizer,
     write_tower,
 )
-from recap_spark.origins import Origin
-from recap_spark.workers.checkpoint import Parts, Source, load_llava, load_processor
-from recap_spark.workers.conversion import convert_captioner
-from recap_spark.workers.templates import Template
+from recap_spark.settings.model_source import Origin, Parts
+from recap_spark.settings.template import Template
+from recap_spark.workers.captioning.checkpoint import Source, load_llava, load_processor
+from recap_spark.workers.captioning.conversion import convert_captioner
 
 SHARDS = 4
 TARGET = 1.3

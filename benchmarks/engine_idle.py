@@ -4,7 +4,7 @@ python benchmarks/engine_idle.py [--images 3000] [--per-second 96.6] [--repeats 
 
 The task is the caption stage's own (`stream_partition`: one thread reads, `caption.decode_threads` decode,
 pad and resize to 336 px, one computes), but for the engine, which sleeps for as long as a GPU would take over
-`prefill_batch` pictures at the given speed: by default an H200's limit (recap_spark.models.cost), the
+`prefill_batch` pictures at the given speed: by default an H200's limit (recap_spark.models.llava.cost), the
 fastest card that the planner knows. The pictures are JPEGs of 512 px with the detail of photographs. What
 the engine waits after its first batch, over all its time from then on, is the idle share; the rest is busy.
 """
@@ -25,10 +25,11 @@ from fetch_web import pictures
 from reporting import print_claim, print_machine
 
 from recap_spark.models.pixels import OPENAI_MEAN
-from recap_spark.settings import CaptionSettings, load
-from recap_spark.workers.captioner import Prepared, prepare_image
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import CaptionSettings
+from recap_spark.workers.captioning.captioner import Prepared, prepare_image
 from recap_spark.workers.partition import Row, chunks, stream_partition
-from recap_spark.workers.pixel_decoders import PixelDecoders
+from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
 
 TARGET = 0.95
 _BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml

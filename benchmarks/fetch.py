@@ -41,8 +41,8 @@ from fetch_sides import Web, healthy
 from fetch_web import hosts, pictures, serving
 from reporting import Series, print_claim, print_machine, print_table
 
-from recap_spark.settings import load
-from recap_spark.workers.limits import FetchLimits
+from recap_spark.settings.fetch_limits import FetchLimits
+from recap_spark.settings.loading import load
 
 _CONF = Path(__file__).parents[1] / "conf"
 _FAULTS = ("slow", "refused", "drip", "silent")  # in turn over the hosts that have one

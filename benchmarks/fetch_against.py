@@ -11,8 +11,8 @@ from fetch_bench import Bench, Claim, note
 from fetch_sides import Peer, fastest, healthy, run_ours, said
 from reporting import Series, print_table
 
+from recap_spark.settings.pictures import PictureRules
 from recap_spark.statuses import FetchStatus
-from recap_spark.workers.picture_rules import PictureRules
 
 RESIZED: dict[str, Any] = {
     "resize_mode": "keep_ratio_largest",

@@ -15,9 +15,9 @@ from hashlib import sha256
 import aiohttp
 from fetch_sides import Web, timed_shares
 
-from recap_spark.workers.picture_rules import PictureRules
-from recap_spark.workers.pictures import PictureError
-from recap_spark.workers.preparing import prepare
+from recap_spark.settings.pictures import PictureRules
+from recap_spark.workers.pictures.pictures import PictureError
+from recap_spark.workers.pictures.preparing import prepare
 
 
 def run_bare(

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from fetch_sides import PROCESSES, Run, Web, run_ours
 from reporting import Series
 
-from recap_spark.workers.decode_limits import DecodeLimits
-from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.picture_rules import PictureRules
+from recap_spark.settings.fetch_limits import FetchLimits
+from recap_spark.settings.pictures import DecodeLimits, PictureRules
 
 Claim = tuple[str, float, float]
 

@@ -29,24 +29,25 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from recap_spark.lake import Lake, Transaction
+from recap_spark.machine.session import start
 from recap_spark.progress import Progress
-from recap_spark.session import start
-from recap_spark.settings import LakeSettings, Settings, load
-from recap_spark.stages import fetch
+from recap_spark.settings.fetch_limits import FetchLimits
+from recap_spark.settings.loading import load
+from recap_spark.settings.pictures import PictureRules
+from recap_spark.settings.schema import LakeSettings, Settings
+from recap_spark.stages.fetch import fetch
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import IMAGES, SAMPLES
-from recap_spark.workers.fetcher import FETCHED
-from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.picture_rules import PictureRules
-from recap_spark.workers.pictures import decode_rgb, opened
-from recap_spark.workers.preparing import prepare
+from recap_spark.workers.fetching.fetcher import FETCHED
+from recap_spark.workers.pictures.pictures import decode_rgb, opened
+from recap_spark.workers.pictures.preparing import prepare
 
 _CONF = Path(__file__).parents[1] / "conf"
 _AT_ONCE = 32  # of the client alone
 _ALONE = 1000  # pictures, of each part alone
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _JVM, _WORKERS, _DECODERS = "JVM: Spark, Arrow, Delta", "Python workers", "decoders"
-_KINDS = {b"recap_spark.workers.decoder": _DECODERS, b"pyspark.daemon": _WORKERS, b"java": _JVM}
+_KINDS = {b"recap_spark.workers.pictures.decoder": _DECODERS, b"pyspark.daemon": _WORKERS, b"java": _JVM}
 
 
 def print_profile(

@@ -22,10 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fetch_memory import watched
 
-from recap_spark.workers.decode_limits import DecodeLimits
-from recap_spark.workers.fetcher import fetch_rows
-from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.picture_rules import PictureRules
+from recap_spark.settings.fetch_limits import FetchLimits
+from recap_spark.settings.pictures import DecodeLimits, PictureRules
+from recap_spark.workers.fetching.fetcher import fetch_rows
 
 A = TypeVar("A")
 

@@ -19,10 +19,11 @@ from reporting import Series, print_claim, print_machine, print_table
 from rich.console import Console
 
 from recap_spark.lake import Lake
+from recap_spark.machine.session import start
 from recap_spark.progress import Progress
-from recap_spark.session import start
-from recap_spark.settings import LakeSettings, Settings, load
-from recap_spark.stages import ingest
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import LakeSettings, Settings
+from recap_spark.stages.ingest import ingest
 
 TARGET = 0.60
 _CONF = Path(__file__).parents[1] / "conf"

@@ -9,8 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from recap_spark.errors import RecapError
-from recap_spark.evaluate import run_evaluation
-from recap_spark.settings import load
+from recap_spark.evaluations.command import run_evaluation
+from recap_spark.settings.loading import load
 
 if __name__ == "__main__":
     benchmark, folder, *conf = sys.argv[1:]

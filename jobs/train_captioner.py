@@ -6,8 +6,8 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import RecapError
-from recap_spark.launch import train_on_executors
-from recap_spark.runs import load_run
+from recap_spark.machine.launch import train_on_executors
+from recap_spark.settings.captioner_run import load_run
 
 if __name__ == "__main__":
     try:

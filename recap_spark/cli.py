@@ -17,15 +17,16 @@ from pyspark.errors import PySparkException
 from rich.console import Console
 
 from recap_spark.errors import InputError, RecapError
-from recap_spark.imports import IMPORTS
 from recap_spark.lake import Lake
+from recap_spark.machine.session import Platform, platform, start
 from recap_spark.pipeline import ON_DEMAND, STAGES, named, run_all, run_stage
 from recap_spark.progress import Progress
 from recap_spark.report.fetching import show_fetching
 from recap_spark.report.probe import show_probe
-from recap_spark.session import Platform, platform, start
-from recap_spark.settings import Settings, load
-from recap_spark.stages.probe import probe_urls
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import Settings
+from recap_spark.stages.fetch.probe import probe_urls
+from recap_spark.stages.importing.imports_table import IMPORTS
 from recap_spark.tables import ALL
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -129,7 +130,7 @@ def demo(conf: Conf = [*_LAPTOP, Path("conf/demo.yml")]) -> None:  # noqa: B006 
 @app.command()
 def doctor(conf: Conf = _LAPTOP) -> None:
     """Check Java, Spark, Delta, Arrow, GPUs, settings and write access, and say what to change."""
-    from recap_spark.doctor import examine_machine
+    from recap_spark.machine.doctor import examine_machine
 
     with _said_plainly():
         if not examine_machine(load(*conf), Console()):
@@ -140,8 +141,8 @@ def doctor(conf: Conf = _LAPTOP) -> None:
 def convert_captioner(source: str, target: Path, conf: Conf = _LAPTOP) -> None:
     """Write SOURCE, a captioner of conf/captioners in the original LLaVA layout, to the new folder TARGET in
     the layout that transformers and every engine reads."""
-    from recap_spark.stages.caption import in_process_spec
-    from recap_spark.workers import conversion
+    from recap_spark.workers.captioning import conversion
+    from recap_spark.workers.captioning.engines import in_process_spec
 
     with _said_plainly():
         settings = load(*conf, captioner=source)
@@ -151,7 +152,7 @@ def convert_captioner(source: str, target: Path, conf: Conf = _LAPTOP) -> None:
 @app.command()
 def calibrate(conf: Conf = _LAPTOP) -> None:
     """Caption published images again under each conversation template; rank them by agreement."""
-    from recap_spark.stages.calibrate import rank_templates, ranking_table
+    from recap_spark.stages.caption.calibrate import rank_templates, ranking_table
 
     with _opened(conf) as (lake, settings, _):
         Console().print(ranking_table(rank_templates(lake, settings)))
@@ -166,8 +167,8 @@ def plan(
     figures: Annotated[Path, typer.Option(help="What to reckon with.")] = Path("conf/planner.yml"),
 ) -> None:
     """Hours, GPU-hours, storage and money of each stage, with the formula."""
-    from recap_spark import planner
-    from recap_spark.planner_figures import read_figures
+    from recap_spark.planning import planner
+    from recap_spark.planning.figures import read_figures
     from recap_spark.report.plan import print_plan
 
     with _said_plainly():
@@ -184,7 +185,7 @@ def evaluate(
     evaluations: Annotated[Path, typer.Option()] = Path("conf/evaluations.yml"),
 ) -> None:
     """Measure the captioner that conf names, on any engine, and keep the measures in MLflow."""
-    from recap_spark.evaluate import run_evaluation
+    from recap_spark.evaluations.command import run_evaluation
 
     with _said_plainly():
         run_evaluation(benchmark, folder, settings=load(*conf), evaluations=evaluations, console=Console())
@@ -209,7 +210,7 @@ def write_subset(
     conf: Conf = _LAPTOP,
 ) -> None:
     """Write the uids of a query as a subset file, as DataComp's resharder and ingest.subset read it."""
-    from recap_spark.stages.subset import write_subset as write
+    from recap_spark.stages.export.subset import write_subset as write
 
     with _opened(conf) as (lake, settings, _):
         if settings.lake.namespace:

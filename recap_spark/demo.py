@@ -13,9 +13,9 @@ from recap_spark.miniature.server import serve
 from recap_spark.pipeline import run_all
 from recap_spark.progress import Progress
 from recap_spark.report.summary import show_summary
-from recap_spark.secrecy import public
-from recap_spark.settings import Settings
-from recap_spark.stages.export import export_folder
+from recap_spark.settings.redaction import public
+from recap_spark.settings.schema import Settings
+from recap_spark.stages.export.export import export_folder
 from recap_spark.stages.mix import view_captioner
 from recap_spark.stages.score import scorer_spec
 from recap_spark.tracking import tracking_uri

@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
 from recap_spark.errors import ContractError, InputError, PlatformError
-from recap_spark.settings import LakeSettings
+from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks

@@ -12,8 +12,13 @@ from pyspark.sql import functions as F
 from recap_spark.errors import SettingsError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
-from recap_spark.settings import Settings
-from recap_spark.stages import caption, export, fetch, import_images, ingest, mix, retry, score
+from recap_spark.settings.schema import Settings
+from recap_spark.stages import mix, score
+from recap_spark.stages.caption import caption
+from recap_spark.stages.export import export
+from recap_spark.stages.fetch import fetch, retry
+from recap_spark.stages.importing import import_images
+from recap_spark.stages.ingest import ingest
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
 from recap_spark.tracking import stage_run
 

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from recap_spark import __version__
 from recap_spark.errors import SettingsError
-from recap_spark.secrecy import is_secret, public
-from recap_spark.settings import Settings, flat
+from recap_spark.settings.loading import flat
+from recap_spark.settings.redaction import is_secret, public
+from recap_spark.settings.schema import Settings
 
 if TYPE_CHECKING:
     from recap_spark.lake import Lake

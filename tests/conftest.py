@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 from pyspark.sql import types as T
+from repository import ROOT
 
 from recap_spark.lake import Lake, Transaction
-from recap_spark.session import start
-from recap_spark.settings import LakeSettings, SessionSettings, Settings, load
+from recap_spark.machine.session import start
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import LakeSettings, SessionSettings, Settings
 from recap_spark.tables import IMAGES, SAMPLES, Table
 
-ROOT = Path(__file__).parents[1]
 CONF = tuple(ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml"))
 
 _LONGEST = (

@@ -6,17 +6,66 @@ import sys
 from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-PACKAGE = Path(__file__).parents[1] / "recap_spark"
+PACKAGE = ROOT / "recap_spark"
 
-# Below each part: what it may not import, at the top of a file or inside a function.
+# For each side, what it may not import, at the top of a file or inside a function.
 FORBIDDEN = {
-    "models": ("pyspark", "delta", "recap_spark.stages", "recap_spark.workers", "recap_spark.trainers"),
-    "workers": ("pyspark", "delta", "recap_spark.stages", "recap_spark.trainers", "recap_spark.tables"),
-    "trainers": ("pyspark", "delta", "recap_spark.stages", "recap_spark.workers", "recap_spark.tables"),
-    "evaluations": ("pyspark", "delta", "recap_spark.stages", "recap_spark.trainers", "recap_spark.tables"),
-    "stages": ("torch", "transformers", "delta", "recap_spark.trainers", "recap_spark.models"),
+    "settings": ("pyspark", "delta", "torch", "transformers"),
+    "models": ("pyspark", "delta"),
+    "workers": ("pyspark", "delta", "recap_spark.tables"),
+    "trainers": ("pyspark", "delta", "recap_spark.tables"),
+    "evaluations": ("pyspark", "delta", "recap_spark.tables"),
+    "stages": ("torch", "transformers", "delta"),
 }
+
+# For each room, the other rooms that it may import. A room that is not here, a new one, fails the test.
+MAY_IMPORT = {
+    "settings": (),
+    "models": (),
+    "models.clip": ("models",),
+    "models.llava": ("models",),
+    "workers": ("settings",),
+    "workers.pictures": ("settings",),
+    "workers.fetching": ("settings", "workers.pictures"),
+    "workers.shards": ("settings", "workers", "workers.pictures", "workers.fetching"),
+    "workers.chat": ("settings",),
+    "workers.captioning": (
+        "settings",
+        "workers",
+        "workers.pictures",
+        "workers.chat",
+        "models",
+        "models.llava",
+    ),
+    "workers.scoring": ("settings", "workers", "workers.pictures", "models", "models.clip"),
+    "workers.metadata": (),
+    "machine": ("settings", "pipeline", "lake", "progress", "workers.shards", "trainers.captioner"),
+    "planning": ("settings", "models.llava"),
+    "stages": ("settings", "machine", "workers", "workers.scoring", "workers.captioning"),
+    "stages.ingest": ("settings", "machine", "stages", "workers", "workers.metadata", "workers.shards"),
+    "stages.fetch": ("settings", "stages", "workers.fetching"),
+    "stages.importing": ("settings", "stages.fetch", "workers.shards", "workers.fetching"),
+    "stages.caption": ("settings", "machine", "stages", "workers.captioning"),
+    "stages.export": ("settings", "stages", "workers.shards"),
+    "trainers": ("settings", "tracking"),
+    "trainers.captioner": ("settings", "trainers", "models"),
+    "trainers.clip": ("trainers", "models"),
+    "evaluations": (
+        "settings",
+        "tracking",
+        "miniature",
+        "workers",
+        "workers.pictures",
+        "workers.chat",
+        "workers.captioning",
+    ),
+    "report": ("lake", "planning", "stages", "stages.fetch"),
+    "miniature": ("settings", "models", "trainers.captioner", "trainers.clip"),
+}
+# What every room shares.
+SHARED = {"", "errors", "statuses", "tables", "lake", "draw", "progress", "tracking"}
 
 
 def imported(path: Path) -> set[str]:
@@ -44,6 +93,36 @@ def test_nothing_points_back(part):
         if any(is_within(name, forbidden) for forbidden in FORBIDDEN[part])
     ]
     assert breaches == []
+
+
+def room(name: str) -> str:
+    """The room that a module of this package is in; a module at the door is its own."""
+    parts = name.split(".")[1:]
+    path = PACKAGE.joinpath(*parts)
+    if not path.is_dir():
+        parts = parts[:-1] or parts
+    return ".".join(parts)
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in PACKAGE.rglob("*.py")} - {PACKAGE}))
+def test_a_room_imports_only_the_rooms_that_its_work_needs(folder):
+    here = ".".join(folder.relative_to(PACKAGE).parts)
+    others = {
+        room(name)
+        for path in folder.glob("*.py")
+        for name in imported(path)
+        if is_within(name, "recap_spark")
+    }
+    assert others - {here} - SHARED <= set(MAY_IMPORT[here])
+
+
+def test_a_folder_holds_at_most_15_files_and_the_door_12():
+    folders = {path.parent for path in PACKAGE.rglob("*.py")}
+    counts = {
+        folder: len([path for path in folder.glob("*.py") if path.stem != "__init__"]) for folder in folders
+    }
+    assert counts[PACKAGE] <= 12
+    assert {folder.name: count for folder, count in counts.items() if count > 15} == {}
 
 
 def test_only_the_lake_and_the_session_know_delta():

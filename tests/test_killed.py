@@ -18,13 +18,13 @@ import pyspark
 import pytest
 import yaml
 from deltalake import DeltaTable, QueryBuilder
+from repository import ROOT
 
 from recap_spark.miniature.dataset import write_dataset
 from recap_spark.miniature.server import Server, serve
 
 pytestmark = pytest.mark.spark
 
-ROOT = Path(__file__).parents[1]
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
 ROWS, UNITS, IN_FLIGHT = 100, 4, 1  # a unit for each kill, and one to begin with
 PATIENCE_S = 600  # other tests may have the cores

@@ -10,7 +10,7 @@ from pyspark.sql import types as T
 
 from recap_spark.errors import ContractError, InputError
 from recap_spark.lake import Lake, Transaction
-from recap_spark.settings import LakeSettings
+from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SCORES
 
 pytestmark = pytest.mark.spark

@@ -1,11 +1,11 @@
 """Notebooks are committed as they are opened first: without what they showed somebody."""
 
 import json
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -17,6 +17,7 @@ import webdataset
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from repository import ROOT
 from rich.console import Console
 
 from recap_spark.draw import keeps_original
@@ -26,7 +27,7 @@ from recap_spark.miniature.server import serve
 from recap_spark.pipeline import STAGES, named, run_all, run_stage
 from recap_spark.progress import Progress
 from recap_spark.report.summary import show_summary
-from recap_spark.settings import LakeSettings, Settings
+from recap_spark.settings.schema import LakeSettings, Settings
 from recap_spark.stages.mix import view_captioner
 from recap_spark.stages.score import scorer_spec
 from recap_spark.tables import ALL, CAPTIONS, IMAGES, REJECTS, SAMPLES, SCORES
@@ -34,7 +35,6 @@ from recap_spark.tracking import tracking_uri
 
 pytestmark = pytest.mark.spark
 
-ROOT = Path(__file__).parents[1]
 ROWS = 200
 
 

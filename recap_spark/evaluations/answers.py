@@ -9,12 +9,18 @@ from functools import partial
 from itertools import groupby
 
 from recap_spark.errors import InputError
-from recap_spark.workers.captioner import Captioner, CaptionerSpec, Prepared, prepare_image, slot_engine
-from recap_spark.workers.captions import stream_captions
-from recap_spark.workers.chat_replies import Answer, RefusedError, UnansweredError
-from recap_spark.workers.endpoint import EndpointCaptioner, EndpointCaptionerSpec, send
+from recap_spark.workers.captioning.captioner import (
+    Captioner,
+    CaptionerSpec,
+    Prepared,
+    prepare_image,
+    slot_engine,
+)
+from recap_spark.workers.captioning.captions import stream_captions
+from recap_spark.workers.captioning.endpoint import EndpointCaptioner, EndpointCaptionerSpec, send
+from recap_spark.workers.chat.replies import Answer, RefusedError, UnansweredError
 from recap_spark.workers.partition import ahead, loaded
-from recap_spark.workers.pictures import PictureError
+from recap_spark.workers.pictures.pictures import PictureError
 
 
 @dataclass(frozen=True)

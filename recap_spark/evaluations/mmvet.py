@@ -16,8 +16,8 @@ from pathlib import Path
 
 from recap_spark.errors import InputError
 from recap_spark.evaluations.answers import Question
-from recap_spark.workers.chat import ChatClient
-from recap_spark.workers.chat_replies import RefusedError, UnansweredError
+from recap_spark.workers.chat.client import ChatClient
+from recap_spark.workers.chat.replies import RefusedError, UnansweredError
 
 _SCORE = re.compile(r"\s*(0(?:\.\d+)?|1(?:\.0+)?)(?![\d.]*\d)")
 _JUDGED_TOKENS = 8

@@ -14,11 +14,12 @@ from recap_spark.evaluations.answers import Question, answers
 from recap_spark.miniature.quality import measure_captions
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.settings import Settings, read
+from recap_spark.settings.endpoint import ChatSettings, plain_base_url
+from recap_spark.settings.loading import read
+from recap_spark.settings.schema import Settings
 from recap_spark.tracking import public_params, tracking_uri
-from recap_spark.workers.base_url import plain_base_url
-from recap_spark.workers.chat import ChatClient, ChatSpec
-from recap_spark.workers.engines import AnyCaptionerSpec
+from recap_spark.workers.captioning.engines import AnyCaptionerSpec
+from recap_spark.workers.chat.client import ChatClient
 
 
 class _Section(BaseModel):
@@ -31,18 +32,15 @@ class MmmuSettings(_Section):
     form: str
 
 
-class JudgeSettings(_Section):
+@dataclass(frozen=True, kw_only=True)
+class JudgeSettings(ChatSettings):
     """Who judges, and how it is asked."""
 
     base_url: Annotated[str, AfterValidator(plain_base_url)]
     model: str
-    api_key_env: str | None
-    concurrency: PositiveInt
-    timeout_s: float
-    attempts: PositiveInt
-    longest_busy_s: float
-    backoff_s: float
-    longest_retry_after_s: float
+
+
+JudgeSettings.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
 
 
 class MmvetSettings(_Section):
@@ -106,7 +104,7 @@ def evaluate_mmvet(
     tasks = mmvet.read_tasks(folder)
     said = list(answers(spec, [mmvet.as_question(task) for task in tasks], device=device))
     judge = settings.mmvet.judge
-    client = ChatClient(ChatSpec(**judge.model_dump(exclude={"base_url"})), where=lambda: judge.base_url)
+    client = ChatClient(judge, model=judge.model, where=lambda: judge.base_url)
     try:
         scores = mmvet.judged(client, tasks, said, rubric=settings.mmvet.rubric)
     finally:

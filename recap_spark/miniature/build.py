@@ -40,9 +40,9 @@ from recap_spark.miniature.quality import WEIGHTS
 from recap_spark.miniature.render import render_scene
 from recap_spark.miniature.world import TRAIN, Scene, draw_scene, reshape_scene, vary_scene
 from recap_spark.models.pixels import OPENAI_FILL, to_pixels
-from recap_spark.prompt import PROMPT
-from recap_spark.trainers.captioner import StageSettings, Trains, train_stage
-from recap_spark.trainers.clip import ClipSettings, train_clip
+from recap_spark.settings.prompt import PROMPT
+from recap_spark.trainers.captioner.captioner import StageSettings, Trains, train_stage
+from recap_spark.trainers.clip.clip import ClipSettings, train_clip
 
 log = logging.getLogger(__name__)
 

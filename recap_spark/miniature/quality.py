@@ -22,7 +22,7 @@ from recap_spark.miniature.render import render_scene
 from recap_spark.miniature.statements import ATTRIBUTES, ground_is_true, truth
 from recap_spark.miniature.world import HELD_OUT, Scene, draw_scene
 from recap_spark.models.pixels import OPENAI_FILL, OPENAI_MEAN, OPENAI_STD, normalise, to_pixels
-from recap_spark.prompt import PROMPT
+from recap_spark.settings.prompt import PROMPT
 
 WEIGHTS = Path(__file__).parent / "weights"
 BATCH = 64

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from recap_spark.planner import Plan
-from recap_spark.planner_figures import Figures
+from recap_spark.planning.figures import Figures
+from recap_spark.planning.planner import Plan
 
 
 def print_plan(plans: Sequence[Plan], *, gpu: str, figures: Figures, console: Console) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from recap_spark.errors import InputError
-from recap_spark.stages.probe import End, Probe
+from recap_spark.stages.fetch.probe import End, Probe
 from recap_spark.statuses import FetchStatus
 
 _Z = statistics.NormalDist().inv_cdf(0.975)  # two-sided 95 %

@@ -13,12 +13,11 @@ from pyspark.sql import functions as F
 from recap_spark.draw import draw_sql
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
-from recap_spark.settings import Settings
-from recap_spark.stages.caption import captioner_spec
+from recap_spark.settings.schema import Settings
 from recap_spark.stages.score import scorer_spec
 from recap_spark.statuses import CaptionStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, RATINGS, SAMPLES, SCORES
-from recap_spark.workers.engines import describe
+from recap_spark.workers.captioning.engines import captioner_spec, describe
 
 log = logging.getLogger(__name__)
 

@@ -9,15 +9,15 @@ from functools import partial
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.device import task_device, task_profile
 from recap_spark.lake import Lake
+from recap_spark.machine.device import task_device, task_profile
 from recap_spark.progress import Progress
-from recap_spark.settings import ScoreSettings, Settings
+from recap_spark.settings.schema import ScoreSettings, Settings
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import CaptionStatus, FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, SAMPLES, SCORES
 from recap_spark.workers.partition import run_partition
-from recap_spark.workers.scorer import ScorerSpec, answer_scores, prepare_pairs
+from recap_spark.workers.scoring.scorer import ScorerSpec, answer_scores, prepare_pairs
 from recap_spark.workers.weights import weights_sha256
 
 _INPUTS = (SAMPLES, CAPTIONS, IMAGES)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from recap_spark.errors import WeightsError
-from recap_spark.trainers.processes import Place, own_part
+from recap_spark.trainers.distributed import Place, own_part
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE = "state.json"

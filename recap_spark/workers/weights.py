@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from recap_spark.errors import WeightsError
-from recap_spark.origins import TEXTS, WEIGHTS, resolve
+from recap_spark.settings.model_source import TEXTS, WEIGHTS, resolve
 
 _CHUNK = 1 << 20
 

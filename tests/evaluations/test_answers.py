@@ -8,18 +8,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from repository import CHAT_SERVER, CONF
 
 from recap_spark.errors import InputError
 from recap_spark.evaluations.answers import Question, answers
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.settings import load
-from recap_spark.stages.caption import captioner_spec
-from recap_spark.workers.engines import AnyCaptionerSpec, caption_partition
-from recap_spark.workers.journal import Journal
-
-CONF = Path(__file__).parents[2] / "conf"
-CHAT_SERVER = str(Path(__file__).parents[1] / "chat_server.py")
+from recap_spark.settings.loading import load
+from recap_spark.workers.captioning.engines import AnyCaptionerSpec, caption_partition, captioner_spec
+from recap_spark.workers.captioning.journal import Journal
 
 
 def named(name: str, tmp_path: Path) -> AnyCaptionerSpec:
@@ -30,7 +27,7 @@ def named(name: str, tmp_path: Path) -> AnyCaptionerSpec:
 @pytest.fixture
 def at_a_stub(tmp_path: Path) -> Iterator[AnyCaptionerSpec]:
     spec = named("miniature_served", tmp_path)
-    command = [sys.executable, CHAT_SERVER, "0"]
+    command = [sys.executable, str(CHAT_SERVER), "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         url = f"http://127.0.0.1:{server.stdout.readline().strip()}/v1"
         yield replace(spec, endpoint=replace(spec.endpoint, base_url=url, serve=None))

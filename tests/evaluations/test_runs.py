@@ -11,15 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from repository import CONF
 from rich.console import Console
 
 from recap_spark.errors import InputError
-from recap_spark.evaluate import run_evaluation
+from recap_spark.evaluations.command import run_evaluation
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.settings import Settings, load
-
-CONF = Path(__file__).parents[2] / "conf"
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import Settings
 
 
 @pytest.fixture

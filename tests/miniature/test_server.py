@@ -8,15 +8,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
+from repository import ROOT
 
 from recap_spark.errors import PlatformError
 from recap_spark.miniature.server import serve
 
 PICTURES = {"a.jpg": b"\xff\xd8\xff picture a", "b.png": b"\x89PNG picture b"}
-REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +121,7 @@ def test_the_server_dies_with_the_program_that_started_it(folder, end):
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        cwd=REPOSITORY,
+        cwd=ROOT,
     ) as process:
         address = process.stdout.readline().strip().removeprefix("http://").split(":")
         socket.create_connection(address, timeout=5).close()

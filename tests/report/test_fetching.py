@@ -10,7 +10,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from recap_spark.report import fetching
-from recap_spark.stages.urls import host, top_level_domain
+from recap_spark.stages.fetch.urls import host, top_level_domain
 
 pytestmark = pytest.mark.spark
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from recap_spark.errors import InputError
 from recap_spark.report.probe import estimate, show_probe, wilson
-from recap_spark.stages.probe import End, Probe
+from recap_spark.stages.fetch.probe import End, Probe
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

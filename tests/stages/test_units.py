@@ -12,7 +12,7 @@ from rich.console import Console
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
-from recap_spark.settings import UnitSettings
+from recap_spark.settings.schema import UnitSettings
 from recap_spark.stages.units import Job, in_unit, run_units, unit_of
 from recap_spark.tables import RATINGS
 

@@ -28,8 +28,8 @@ from recap_spark.miniature.models import (
     captioner_processor,
     train_words,
 )
-from recap_spark.prompt import PROMPT
-from recap_spark.runs import CaptionerRun, PartsSettings
+from recap_spark.settings.captioner_run import CaptionerRun, PartsSettings
+from recap_spark.settings.prompt import PROMPT
 
 COLOURS = {"red": (200, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 200), "white": (250, 250, 250)}
 

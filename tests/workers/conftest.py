@@ -14,10 +14,9 @@ import pytest
 from PIL import Image
 
 from recap_spark.miniature.server import Server, serve
-from recap_spark.workers.decode_limits import DecodeLimits
-from recap_spark.workers.limits import FetchLimits
-from recap_spark.workers.picture_rules import PictureRules
-from recap_spark.workers.preparing import Prepared, prepare
+from recap_spark.settings.fetch_limits import FetchLimits
+from recap_spark.settings.pictures import DecodeLimits, PictureRules
+from recap_spark.workers.pictures.preparing import Prepared, prepare
 
 if TYPE_CHECKING:
     from tiny_checkpoint import Made

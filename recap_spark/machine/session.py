@@ -1,0 +1,246 @@
+"""The SparkSession: built here on a laptop, taken as it is from a platform that brings its own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from recap_spark.errors import PlatformError
+from recap_spark.machine.java import find_java
+from recap_spark.settings.schema import LakeSettings, SessionSettings
+
+
+class Platform(StrEnum):
+    LAPTOP = "laptop"
+    DATABRICKS = "databricks"
+    EMR = "emr"
+    DATAPROC = "dataproc"
+    SUBMITTED = "spark-submit"
+
+
+_DELTA = {
+    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+}
+
+# Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
+# with this switch they bind by the older way.
+_BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
+
+# Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
+# the smallest url or caption of a file tells no query anything, nor does the smallest of its few sources.
+# Parquet takes a column's path behind the #. Of columns' sizes and levels Spark reads no statistics.
+_FACES = "face_bboxes.list.element.list.element"
+_UNORDERED = ("url", "sha256", "md5", "sha512", "exif", "org_caption", "caption", "raw", "bytes", _FACES)
+_UNREPEATED = ("uid", "source_row", "clip_b32_similarity_score", "clip_l14_similarity_score", *_UNORDERED)
+_UNPRUNED = (*_UNORDERED, "source_file")
+_PARQUET = (
+    {f"parquet.enable.dictionary#{column}": "false" for column in _UNREPEATED}
+    | {f"parquet.column.statistics.enabled#{column}": "false" for column in _UNPRUNED}
+    | {"parquet.size.statistics.enabled": "false"}
+)
+
+_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
+
+# Delta's own JARs and Unity Catalog's client, which Delta loads; Spark's distribution has all the rest.
+_ALREADY_SHIPPED = (
+    "org.apache.hadoop",
+    "org.apache.logging.log4j",
+    "org.apache.spark",
+    "org.apache.parquet",
+    "org.slf4j",
+    "org.scala-lang",
+    "org.antlr",
+    "org.roaringbitmap",
+    "org.xerial.snappy",
+    "org.locationtech.jts",
+    "com.fasterxml.jackson.core",
+    "com.fasterxml.jackson.module",
+    "com.fasterxml.jackson.datatype",
+    "com.github.luben",
+    "com.google.code.findbugs",
+    "commons-pool",
+    "io.airlift",
+    "javax.annotation",
+)
+
+
+def platform() -> Platform:
+    """Where this process runs, by the marks that the platforms leave in the environment."""
+    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
+        return Platform.DATABRICKS
+    if "DATAPROC_IMAGE_VERSION" in os.environ or Path("/etc/google-dataproc").exists():
+        return Platform.DATAPROC
+    if "EMR_CLUSTER_ID" in os.environ or Path("/usr/share/aws/delta/lib").exists():
+        return Platform.EMR
+    # spark-submit starts the JVM first and tells Python its port.
+    return Platform.SUBMITTED if "PYSPARK_GATEWAY_PORT" in os.environ else Platform.LAPTOP
+
+
+def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
+    """The session that the stages run in.
+
+    Raises PlatformError where Java, Delta or the metastore is not to be had.
+    """
+    here = platform()
+    if here is Platform.LAPTOP:
+        spark = _start_laptop(settings, lake)
+    else:
+        spark = _configured(settings).getOrCreate()
+        for key, value in _BINDING.items():
+            spark.conf.set(key, value)
+    for key, value in _PARQUET.items():
+        if key not in settings.conf:
+            spark.conf.set(key, value)
+    _check_binding(spark)
+    return spark
+
+
+@contextmanager
+def arrow_batches(spark: SparkSession, *, rows: int) -> Iterator[None]:
+    """Meanwhile what goes to Python goes in batches of so many rows: for a session that does nothing else."""
+    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    before = str(spark.conf.get(key))
+    spark.conf.set(key, str(rows))
+    try:
+        yield
+    finally:
+        spark.conf.set(key, before)
+
+
+def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]:
+    """Spark's settings for a session of our own: Delta, and a metastore that a later process finds again."""
+    conf = {"spark.app.name": settings.app_name} | _DELTA | _BINDING
+    if settings.master:
+        conf["spark.master"] = settings.master
+    if settings.metastore:
+        folder = Path(settings.metastore).resolve()
+        conf["spark.sql.catalogImplementation"] = "hive"
+        conf["spark.sql.warehouse.dir"] = str(Path(lake.root).resolve())
+        conf["spark.hadoop.javax.jdo.option.ConnectionURL"] = f"jdbc:derby:;databaseName={folder};create=true"
+        # Derby writes its log where the process was started, unless told.
+        options = f"-Dderby.stream.error.file={folder}.log {settings.conf.get(_JAVA_OPTIONS, '')}"
+        return conf | settings.conf | {_JAVA_OPTIONS: options.strip()}
+    return conf | settings.conf
+
+
+def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
+    os.environ["JAVA_HOME"] = str(find_java().home)
+    # Workers run the interpreter named here, and the system's own python3 where nothing is named.
+    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    if settings.metastore:
+        Path(settings.metastore).parent.mkdir(parents=True, exist_ok=True)
+        _await_metastore(Path(settings.metastore), timeout_s=settings.start_timeout_s)
+    builder = SparkSession.builder
+    for key, value in laptop_conf(settings, lake).items():
+        builder = builder.config(key, value)
+    if settings.jars:
+        builder = builder.config("spark.jars", settings.jars)
+    else:
+        from delta import configure_spark_with_delta_pip
+
+        excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
+        builder = configure_spark_with_delta_pip(builder.config("spark.jars.excludes", excluded))
+    with _jvm_log(settings.log):
+        spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("WARN")
+    if settings.metastore:
+        _write_defaults(spark, Path(settings.metastore).parent / "spark-conf")
+    return spark
+
+
+def _write_defaults(spark: SparkSession, folder: Path) -> None:
+    """Leave a SPARK_CONF_DIR with which plain spark-sql, or any other Spark, sees this lake."""
+    kept = [
+        "spark.jars",
+        "spark.sql.extensions",
+        "spark.sql.catalog.spark_catalog",
+        "spark.sql.catalogImplementation",
+        "spark.sql.warehouse.dir",
+        "spark.hadoop.javax.jdo.option.ConnectionURL",
+        "spark.sql.shuffle.partitions",
+        "spark.databricks.delta.snapshotPartitions",
+    ]
+    conf = spark.sparkContext.getConf()
+    lines = [f"{key} {value}" for key in kept if (value := conf.get(key))]
+    folder.mkdir(exist_ok=True)
+    (folder / "spark-defaults.conf").write_text("\n".join(lines) + "\n")
+
+
+def _configured(settings: SessionSettings) -> SparkSession.Builder:
+    builder = SparkSession.builder.appName(settings.app_name)
+    # Databricks has a Delta, and a catalog, of its own.
+    delta = {} if platform() is Platform.DATABRICKS else _DELTA
+    for key, value in (delta | _BINDING | settings.conf).items():
+        builder = builder.config(key, value)
+    return builder
+
+
+@contextmanager
+def _jvm_log(path: str | None) -> Iterator[None]:
+    """Send what the JVM writes on standard error to a file: it inherits the descriptor that is there when it
+    starts.
+    """
+    if path is None:
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(path, "ab") as log:
+        os.dup2(log.fileno(), 2)
+        try:
+            yield
+        except Exception as error:
+            raise PlatformError(f"Spark did not start ({error}); its own words are in {path}") from error
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def _await_metastore(folder: Path, *, timeout_s: float) -> None:
+    """Wait until no other process has the embedded metastore open: a killed driver's JVM lives some seconds
+    longer.
+    """
+    lock = folder / "dbex.lck"
+    deadline = time.monotonic() + timeout_s
+    while lock.exists() and _is_locked(lock):
+        if time.monotonic() > deadline:
+            raise PlatformError(
+                f"want the metastore {folder} for this process alone, found another that has it open: "
+                "wait for that job's end, or stop it"
+            )
+        time.sleep(0.2)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError:  # let go of since it was seen
+        return False
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        fcntl.lockf(file, fcntl.LOCK_UN)
+        return False
+
+
+def _check_binding(spark: SparkSession) -> None:
+    try:
+        spark.sql("SELECT :value AS value", args={"value": 1}).collect()
+    except PySparkException as error:
+        raise PlatformError(
+            "want named parameters to bind in spark.sql, found that they do not: "
+            "set spark.sql.legacy.parameterSubstitution.constantsOnly=true for the cluster"
+        ) from error

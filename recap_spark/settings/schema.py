@@ -1,0 +1,175 @@
+"""Every setting of every stage, as frozen models: what conf/*.yml must hold"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from recap_spark.settings.endpoint import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
+from recap_spark.settings.fetch import FetchSettings, UnitSettings
+from recap_spark.settings.ingest import Count, ImportSettings, IngestSettings
+from recap_spark.settings.model_source import Origin, Parts
+from recap_spark.settings.pictures import DecodeLimits
+from recap_spark.settings.template import Template
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
+_READ_BY_WORKERS: tuple[Any, ...] = (Origin, Parts, Template)
+for _dataclass in _READ_BY_WORKERS:
+    _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+
+
+class LakeSettings(_Section):
+    """Where the tables are."""
+
+    root: str
+    namespace: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$")] | None
+
+
+class SessionSettings(_Section):
+    """What the Spark session is built with where recap_spark builds it; a platform's own session is taken as
+    it is.
+    """
+
+    app_name: str
+    master: str | None
+    metastore: str | None
+    log: str | None
+    jars: str | None
+    start_timeout_s: float
+    conf: dict[str, str]
+
+
+class CaptionerSettings(_Section):
+    """conf/captioners/*.yml: everything that makes one captioner's captions what they are."""
+
+    name: Name
+    model: str
+    revision: str | None
+    parts: Parts | None
+    template: Template | None
+    prompt: str
+    max_new_tokens: Count
+    dtype: Literal["float32", "bfloat16", "float16"]
+    engine: Literal["slots", "generate"]
+    float8_linears: bool
+
+    @model_validator(mode="after")
+    def _float8_by_slots(self) -> CaptionerSettings:
+        if self.float8_linears and self.engine != "slots":
+            raise ValueError(f"float8_linears: want engine slots for it, found {self.engine}")
+        return self
+
+
+class CaptionSettings(_Section):
+    """images → captions."""
+
+    work: UnitSettings
+    captioner: Annotated[
+        Annotated[CaptionerSettings, Tag(IN_PROCESS)] | Annotated[EndpointCaptionerSettings, Tag(ENDPOINT)],
+        Discriminator(kind),
+    ]
+    device: Literal["cpu", "gpu"]
+    journal: str | None
+    batch_size: Count
+    slots: Count
+    prefill_batch: Count
+    engine_memory_bytes: Count | None
+    decode_threads: Count
+    engine_threads: Count
+    decode: DecodeLimits
+
+
+class CalibrateSettings(_Section):
+    """The published captions that conversation templates are judged by, and the templates."""
+
+    pairs: Count
+    templates: Annotated[dict[str, Template], Field(min_length=1)]
+
+
+class ScorerSettings(_Section):
+    """conf/scorers/*.yml: one image-text model and how its pair preference is formed."""
+
+    name: Name
+    model: str
+    revision: str | None
+    fit: Literal["crop", "pad"]
+    preference_features: Literal["normalised", "raw"]
+    preference_scale: Annotated[float, Field(gt=0)]
+    dtype: Literal["float32", "bfloat16", "float16"]
+
+
+class ScoreSettings(_Section):
+    """images + samples + captions → scores."""
+
+    work: UnitSettings
+    scorer: ScorerSettings
+    device: Literal["cpu", "gpu"]
+    batch_size: Count
+    decode_threads: Count
+    engine_threads: Count
+    decode: DecodeLimits
+
+
+class ViewSettings(_Section):
+    """conf/views/*.yml: one draw of mixed captions, and the rows it is drawn over."""
+
+    name: Name
+    p: Share
+    seed: int
+    epoch: Annotated[int, Field(ge=0)]
+    captioner: str | None
+    sha256: Literal["match", "not_mismatch", "any"]
+
+
+class ExportSettings(_Section):
+    """A view → files to train on."""
+
+    view: ViewSettings
+    folder: str
+    formats: Annotated[tuple[Literal["webdataset", "parquet"], ...], Field(min_length=1)]
+    rows_per_shard: Count
+    units: Annotated[int, Field(ge=1, le=65536)]
+    tasks_per_unit: Count
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    decode: DecodeLimits
+
+
+class TrackingSettings(_Section):
+    """Where MLflow keeps the runs."""
+
+    uri: str | None
+    experiment: str
+
+
+class DemoSettings(_Section):
+    """The miniature web that `recap-spark demo` runs on."""
+
+    rows: Count
+    seed: int
+    port: Annotated[int, Field(ge=1024, le=65535)]
+    folder: str
+
+
+class Settings(_Section):
+    """Every setting of every stage."""
+
+    lake: LakeSettings
+    session: SessionSettings
+    ingest: IngestSettings
+    import_images: ImportSettings
+    fetch: FetchSettings
+    caption: CaptionSettings
+    calibrate: CalibrateSettings
+    score: ScoreSettings
+    export: ExportSettings
+    tracking: TrackingSettings
+    demo: DemoSettings

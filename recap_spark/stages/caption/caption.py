@@ -1,0 +1,90 @@
+"""images → captions"""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
+
+from recap_spark.lake import Lake, Transaction
+from recap_spark.machine.device import task_device, task_profile
+from recap_spark.progress import Progress
+from recap_spark.settings.schema import Settings
+from recap_spark.stages.units import Job, run_units
+from recap_spark.statuses import FetchStatus
+from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
+from recap_spark.workers.captioning.engines import (
+    AnyCaptionerSpec,
+    caption_partition,
+    captioner_spec,
+    describe,
+)
+from recap_spark.workers.captioning.journal import Journal
+
+log = logging.getLogger(__name__)
+
+
+def caption_images(
+    images: DataFrame, *, captioner: AnyCaptionerSpec, key: str, device: str, journal: Journal
+) -> DataFrame:
+    """Describe every image of `uid, bytes`; one that does not decode, or that has killed the engine twice,
+    gets a row that says so.
+    """
+    on = partial(task_device, device)
+    runner = partial(caption_partition, spec=captioner, device=on, key=key, journal=journal)
+    profile = task_profile(images.sparkSession, device)
+    return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> int:
+    """Caption what this captioner has not captioned yet. Returns the rows done."""
+    captioner = captioner_spec(settings.caption)
+    with ThreadPoolExecutor(1) as beside:
+        described = beside.submit(describe, captioner)  # for which transformers takes seconds to import
+        lake.create(CAPTIONS, CAPTIONERS)
+        made_by = described.result()
+    key = str(made_by["captioner"])
+    _enter(lake, made_by)
+
+    journal = Journal(f"{journal_folder(settings)}/{key}")
+    if suspects := len(journal.deaths()):
+        log.warning("caption: %d images were in an engine when it died: each runs alone", suspects)
+
+    def work(rows: DataFrame, _: Column) -> DataFrame:
+        device = settings.caption.device
+        return caption_images(rows, captioner=captioner, key=key, device=device, journal=journal)
+
+    version = lake.version(IMAGES)
+    fetched = F.col("status") == str(FetchStatus.OK)
+    job = Job(
+        stage="caption",
+        target=CAPTIONS,
+        asked=lambda: lake.read_at(IMAGES, version).where(fetched).select("uid", "bytes"),
+        answered=lambda: lake.read(CAPTIONS).where(F.col("captioner") == key).select("uid"),
+        work=work,
+        fingerprint=f"{lake.identity(IMAGES)}/{key}",
+    )
+    done = run_units(lake, job, settings=settings.caption.work, progress=progress)
+    journal.clear()
+    return done
+
+
+def _enter(lake: Lake, made_by: dict[str, str | None]) -> None:
+    """The captioner's row, unless it is there: its key is made of all that it says, so it never changes."""
+    key = str(made_by["captioner"])
+    if not lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
+        return
+    row = lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields))
+    if lake.append(CAPTIONERS, row, transaction=Transaction(f"captioner/{key}", 1)) is None:
+        lake.upsert(CAPTIONERS, row)  # another job was faster, or somebody has deleted the row since
+
+
+def journal_folder(settings: Settings) -> str:
+    """Where workers write down what is in their engines: conf's folder, else one beside the tables."""
+    folder = settings.caption.journal or f"{settings.lake.root}/_in_engine"
+    return folder if ":/" in folder else str(Path(folder).resolve())

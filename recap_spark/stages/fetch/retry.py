@@ -1,0 +1,128 @@
+"""images → images, the failures whose cause may have passed tried once more"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from pyspark import StorageLevel
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from recap_spark.errors import AccountingError
+from recap_spark.lake import Lake
+from recap_spark.progress import Progress
+from recap_spark.settings.schema import Settings
+from recap_spark.stages.fetch.fetch import fetch_images
+from recap_spark.stages.fetch.placeholders import mark_placeholders
+from recap_spark.statuses import PASSING_FAILURES
+from recap_spark.tables import IMAGES, SAMPLES
+from recap_spark.workers.fetching.optouts import with_opt_outs
+
+log = logging.getLogger(__name__)
+
+_PASSING = tuple(sorted(map(str, PASSING_FAILURES)))
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Failures of one age: last tried at `since` or later and before `until`, microseconds of the epoch."""
+
+    since: int
+    until: int
+
+    def sql(self, tried: str) -> str:
+        """The slice as a condition on the moment of the last attempt, which Delta prunes files by."""
+        return f"{tried} >= timestamp_micros({self.since}) AND {tried} < timestamp_micros({self.until})"
+
+
+def may_have_passed(*, attempts: int, until: datetime) -> Column:
+    """Failures worth another attempt: of a passing cause, tried less often than `attempts` and before
+    `until`.
+    """
+    is_passing = F.col("status").isin(*_PASSING)
+    return is_passing & (F.col("attempts") < attempts) & (F.col("fetched_at") < F.lit(until))
+
+
+def slices(waiting: DataFrame, *, rows: int, rows_per_commit: int, until: datetime) -> Sequence[Slice]:
+    """Cut `fetched_at` into slices of about so many rows, the oldest first; moments are never cut."""
+    micros = F.unix_micros("fetched_at")
+    count = -(-rows // rows_per_commit)
+    (found,) = waiting.agg(
+        F.min(micros).alias("first"),
+        F.max(micros).alias("last"),
+        F.percentile_approx(micros, [number / count for number in range(1, count + 1)]).alias("lasts"),
+    ).collect()
+    inner = {last + 1 for last in found["lasts"] if last < found["last"]}
+    edges = [found["first"], *sorted(inner), _micros(until)]
+    return [Slice(since, before) for since, before in pairwise(edges)]
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> int:
+    """Try again what may have passed, replace each row in place, mark placeholders. Returns the rows tried.
+
+    A slice is one Delta merge, which updates a row only while it is as old as it was when it was chosen:
+    killed and run again, or run twice at once, no row is doubled and none loses an attempt that counted.
+    """
+    until = datetime.now(UTC) - timedelta(hours=settings.fetch.retry.wait_h)
+    # Every slice needs its urls, and every look-up of them would be a scan of all samples.
+    waiting = _waiting(lake, attempts=settings.fetch.retry.attempts, until=until).persist(
+        StorageLevel.DISK_ONLY
+    )
+    try:
+        rows = waiting.count()
+        if rows:
+            _retry_all(lake, waiting, rows, until, settings, progress)
+    finally:
+        waiting.unpersist()
+    mark_placeholders(lake, settings.fetch.placeholders)
+    return rows
+
+
+def _waiting(lake: Lake, *, attempts: int, until: datetime) -> DataFrame:
+    """`uid, attempts, fetched_at, url, sha256, face_bboxes` of the rows to try, as the tables are now."""
+    (_, images), (_, samples) = (lake.as_of_now(table) for table in (IMAGES, SAMPLES))
+    failures = images.where(may_have_passed(attempts=attempts, until=until))
+    # A sample that was deleted since has no url to ask.
+    return failures.select("uid", "attempts", "fetched_at").join(
+        samples.select("uid", "url", "sha256", "face_bboxes"), on="uid", how="inner"
+    )
+
+
+def _retry_all(
+    lake: Lake, waiting: DataFrame, rows: int, until: datetime, settings: Settings, progress: Progress
+) -> None:
+    parts = slices(waiting, rows=rows, rows_per_commit=settings.fetch.retry.rows_per_commit, until=until)
+    with progress.stage("retry", rows=rows) as advance:
+        for number, part in enumerate(parts):
+            advance(_retry_slice(lake, waiting, part, settings), note=f"slice {number} of {len(parts)}")
+    # Looked up by uid: a fetch beside this one may have added failures as old.
+    left = lake.read(IMAGES).where(F.col("fetched_at") < F.lit(until)).select("uid")
+    if forgotten := waiting.join(left, on="uid", how="left_semi").count():
+        raise AccountingError(f"retry: {rows} rows to try again, {forgotten} of them are as they were")
+
+
+def _retry_slice(lake: Lake, waiting: DataFrame, part: Slice, settings: Settings) -> int:
+    fetch = settings.fetch
+    rows = waiting.where(part.sql("fetched_at")).repartition(fetch.retry.tasks)
+    # A url's other attempts are other runs', hours apart: those of the same minute were made by the first.
+    limits = replace(with_opt_outs(fetch.limits), attempts=1)
+    fetched = fetch_images(rows, limits=limits, decode=fetch.decode, rules=fetch.picture)
+    # The merge reads its source twice, and again where another job's commit overtook it.
+    fetched.persist(StorageLevel.DISK_ONLY)
+    try:
+        tried = fetched.count()
+        values = {name: f"new.{name}" for name in IMAGES.schema.names if name not in IMAGES.key}
+        replaced = lake.revise(IMAGES, fetched, still=part.sql("kept.fetched_at"), values=values)
+    finally:
+        fetched.unpersist()
+    if replaced < tried:
+        log.warning("retry: %d of %d rows were tried by another job meanwhile", tried - replaced, tried)
+    return tried
+
+
+def _micros(moment: datetime) -> int:
+    return int(moment.timestamp()) * 1_000_000 + moment.microsecond

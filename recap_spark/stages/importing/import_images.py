@@ -1,0 +1,209 @@
+"""shards of pictures + samples → images
+
+For pictures that are there already: img2dataset's tars and Parquet files, DataComp's reshards, our own
+exports. Keys go to Spark and are joined with the samples; the pictures are then read by the tasks that
+prepare them by the rules of fetch, and never shuffled. Not to be run beside fetch: each would take the
+samples that the other has not answered yet.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, Row
+from pyspark.sql import functions as F
+
+from recap_spark.errors import AccountingError
+from recap_spark.lake import Lake, Transaction
+from recap_spark.progress import Progress
+from recap_spark.settings.fetch_limits import FetchLimits
+from recap_spark.settings.pictures import DecodeLimits, PictureRules
+from recap_spark.settings.schema import Settings
+from recap_spark.stages.fetch.placeholders import mark_placeholders
+from recap_spark.stages.importing.imports_table import ENDS, IMPORTS
+from recap_spark.stages.importing.pairing import count_ends, match, settle
+from recap_spark.tables import IMAGES, REJECTS, SAMPLES
+from recap_spark.workers.fetching.optouts import with_opt_outs
+from recap_spark.workers.shards.shard_listing import ShardFile, list_shards
+from recap_spark.workers.shards.shard_pictures import (
+    FAILED,
+    PICTURE,
+    describe_shards,
+    find_faults,
+    read_shards,
+)
+
+log = logging.getLogger(__name__)
+
+_DESCRIBED = (
+    "file string, position bigint, key string, uid string, sha256 string, state string, detail string"
+)
+
+
+@dataclass(frozen=True)
+class _Import:
+    """One run over a source, and the tables as they were when it began."""
+
+    lake: Lake
+    source: str
+    limits: FetchLimits
+    decode: DecodeLimits
+    rules: PictureRules
+    tasks: int
+    samples_version: int
+    tables: str  # another one after samples or images were dropped: then every file is read again
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
+    """Import what the source holds for samples that have no row in images yet, then mark the placeholders.
+
+    Returns the source's pictures by what became of them; nothing where no source is set.
+    Raises AccountingError where another import changed images meanwhile, or counts do not add up.
+    """
+    source = settings.import_images.source
+    counts: Counter[str] = Counter()
+    if source is None:
+        log.info("import-images: import_images.source is null: nothing to import")
+        return counts
+    work = _begun(lake, settings, source)
+    files = _unread(work, list_shards(source))
+    step = settings.import_images.files_per_commit
+    with progress.stage("import", rows=len(files)) as advance:
+        for first in range(0, len(files), step):
+            some = files[first : first + step]
+            counts += _import_files(work, some)
+            advance(len(some), note=f"files {first} to {first + len(some) - 1}")
+    mark_placeholders(lake, settings.fetch.placeholders)
+    return counts
+
+
+def _begun(lake: Lake, settings: Settings, source: str) -> _Import:
+    lake.create(IMAGES, REJECTS, IMPORTS)
+    lake.read(SAMPLES)
+    return _Import(
+        lake=lake,
+        source=source.rstrip("/"),
+        limits=with_opt_outs(settings.fetch.limits),
+        decode=settings.fetch.decode,
+        rules=settings.fetch.picture,
+        tasks=settings.import_images.tasks_per_commit,
+        samples_version=lake.version(SAMPLES),
+        tables=f"{lake.identity(SAMPLES)} {lake.identity(IMAGES)}",
+    )
+
+
+def _unread(work: _Import, files: list[ShardFile]) -> list[ShardFile]:
+    """The files that were not read as they are now, had a fault, or hold pictures that new samples may
+    want.
+    """
+    known = {row["file"]: row for row in work.lake.read(IMPORTS).collect()}
+
+    def is_done(file: ShardFile) -> bool:
+        row = known.get(f"{work.source}/{file.path}")
+        if row is None or row["fault"] is not None or row["tables"] != work.tables:
+            return False
+        is_same = (row["size"], row["modified_ns"]) == (file.size, file.modified_ns)
+        return is_same and (not row["unmatched"] or row["samples_version"] == work.samples_version)
+
+    return [file for file in files if not is_done(file)]
+
+
+def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
+    lake = work.lake
+    described = _described(work, files, by_side_file=True).localCheckpoint()
+    version = lake.version(IMAGES)
+    samples = lake.read_at(SAMPLES, work.samples_version).select("uid", "sha256", "url", "face_bboxes")
+    matched = match(described.where(F.col("state") == PICTURE), samples)
+    settled = settle(matched, lake.read(IMAGES).select("uid")).localCheckpoint()
+    wanted = settled.where(F.col("end") == "wanted")
+    added = 0 if wanted.isEmpty() else _add(work, _read(work, wanted), version)
+    ends = count_ends(described, settled, lake.read(IMAGES).select("uid"))
+    if (counted := sum(end["added"] for end in ends.values())) != added:
+        raise AccountingError(f"import-images: {added} rows added, {counted} samples answered for")
+    faults = _faults(work, files, described, ends)
+    _refuse(work, files, faults)
+    _remember(work, files, ends, faults)
+    return sum(ends.values(), Counter())
+
+
+def _described(work: _Import, files: Iterable[ShardFile], *, by_side_file: bool) -> DataFrame:
+    rows = [(file.path, file.side if by_side_file else None) for file in files]
+    listed = work.lake.spark.createDataFrame(rows, "file string, side string")
+    runner = partial(describe_shards, source=work.source)
+    return listed.repartition(min(len(rows), work.tasks)).mapInArrow(runner, _DESCRIBED)
+
+
+def _read(work: _Import, wanted: DataFrame) -> DataFrame:
+    one = F.struct("key", "uid", "expected", "recorded", "url", "face_bboxes")
+    by_file = wanted.groupBy("file").agg(F.collect_list(one).alias("wanted"))
+    runner = partial(
+        _read_partition, source=work.source, limits=work.limits, decode=work.decode, rules=work.rules
+    )
+    return by_file.repartition(work.tasks).mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
+
+
+def _read_partition(
+    batches: Iterable[pa.RecordBatch],
+    *,
+    source: str,
+    limits: FetchLimits,
+    decode: DecodeLimits,
+    rules: PictureRules,
+) -> Iterator[pa.RecordBatch]:
+    # Spark matches Arrow's columns with the declared schema by place, not by name.
+    for batch in read_shards(batches, source=source, limits=limits, decode=decode, rules=rules):
+        yield batch.select(IMAGES.schema.names)
+
+
+def _add(work: _Import, images: DataFrame, version: int) -> int:
+    added = work.lake.append(IMAGES, images, transaction=Transaction("import-images", version))
+    if added is None:
+        raise AccountingError("import-images: another import changed images meanwhile; run this one again")
+    return added
+
+
+def _faults(
+    work: _Import, files: list[ShardFile], described: DataFrame, ends: dict[str, Counter[str]]
+) -> dict[str, Row]:
+    """What is wrong with files, by path. Those that held less than was described are looked through once
+    more.
+    """
+    found = described.where(~F.col("state").isin(PICTURE, FAILED)).collect()
+    faults = {row["file"]: row for row in found}
+    short = [file for file in files if ends.get(file.path, Counter())["lost"] and file.path not in faults]
+    if short:
+        listed = work.lake.spark.createDataFrame([(file.path,) for file in short], "file string")
+        runner = partial(find_faults, source=work.source)
+        looked = listed.repartition(min(len(short), work.tasks)).mapInArrow(runner, _DESCRIBED)
+        faults |= {row["file"]: row for row in looked.collect()}
+    return faults
+
+
+def _refuse(work: _Import, files: list[ShardFile], faults: dict[str, Row]) -> None:
+    """The faults as rejects, in place of what was said of these files before."""
+    lake = work.lake
+    paths = [path for file in files for path in (file.path, file.side) if path]
+    names = lake.spark.createDataFrame([(f"{work.source}/{path}",) for path in paths], "source_file string")
+    before = lake.read(REJECTS).where(F.col("source_row").isNull())
+    if not before.join(F.broadcast(names), on="source_file", how="left_semi").isEmpty():
+        lake.delete(REJECTS, names)
+    if faults:
+        rows = [(None, row["state"], f"{work.source}/{path}", row["detail"]) for path, row in faults.items()]
+        lake.upsert(REJECTS, lake.spark.createDataFrame(rows, REJECTS.schema))
+
+
+def _remember(
+    work: _Import, files: list[ShardFile], ends: dict[str, Counter[str]], faults: dict[str, Row]
+) -> None:
+    rows = []
+    for file in files:
+        counts = ends.get(file.path, Counter())
+        fault = faults[file.path]["detail"] if file.path in faults else None
+        seen = (f"{work.source}/{file.path}", file.size, file.modified_ns, work.samples_version, work.tables)
+        rows.append((*seen, *(counts[end] for end in ENDS), fault))
+    work.lake.upsert(IMPORTS, work.lake.spark.createDataFrame(rows, IMPORTS.schema))

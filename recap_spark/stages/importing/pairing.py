@@ -1,0 +1,63 @@
+"""what shards say of their pictures + samples → which picture is for which sample, and what becomes of it"""
+
+from __future__ import annotations
+
+from collections import Counter
+from functools import reduce
+
+from pyspark.sql import DataFrame, Window
+from pyspark.sql import functions as F
+
+from recap_spark.workers.shards.shard_pictures import FAILED, PICTURE
+
+_BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
+
+
+def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
+    """`file, position, key, uid, expected, recorded, url, face_bboxes` of every sample of `uid, sha256, url,
+    face_bboxes` that a picture is for: by uid where the shard knows it, else by the hash of the download,
+    which several samples may share.
+    """
+    few = F.broadcast(pictures) if pictures.count() <= _BROADCAST_PICTURES else pictures
+    place = ("file", "position", "key")
+    named = few.where(F.col("uid").isNotNull()).select(*place, "uid", F.col("sha256").alias("recorded"))
+    unnamed = few.where(F.col("uid").isNull()).select(*place, F.col("sha256").alias("recorded"))
+    expected = samples.withColumnRenamed("sha256", "expected")
+    by_uid = named.join(expected, on="uid", how="inner")
+    by_hash = unnamed.join(expected, on=F.col("recorded") == F.col("expected"), how="inner")
+    columns = (*place, "uid", "expected", "recorded", "url", "face_bboxes")
+    return by_uid.select(*columns).union(by_hash.select(*columns))
+
+
+def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:
+    """The same rows with their `end`: held where the sample is answered already, repeated where a better
+    picture is there for it, else wanted.
+
+    The promised bytes are better than others, then the first by file and place: the order of files is no
+    matter.
+    """
+    keys = answered.select("uid", F.lit(True).alias("is_held"))
+    is_promised = F.coalesce(F.col("recorded") == F.col("expected"), F.lit(False))
+    best_first = Window.partitionBy("uid").orderBy(is_promised.desc(), "file", "position")
+    ranked = matched.join(keys, on="uid", how="left").withColumn("rank", F.row_number().over(best_first))
+    end = F.when(F.col("is_held"), "held").when(F.col("rank") > 1, "repeated").otherwise("wanted")
+    return ranked.select(*matched.columns, end.alias("end"))
+
+
+def count_ends(described: DataFrame, settled: DataFrame, answered: DataFrame) -> dict[str, Counter[str]]:
+    """Counts by file of what became of its pictures, once the wanted ones are written."""
+    pictures = described.where(F.col("state") == PICTURE)
+    unmatched = pictures.join(settled, on=["file", "position"], how="left_anti")
+    failed = described.where(F.col("state") == FAILED)
+    wanted = settled.where(F.col("end") == "wanted")
+    ended = [
+        unmatched.select("file", F.lit("unmatched").alias("end")),
+        failed.select("file", F.lit("failed_before").alias("end")),
+        settled.where(F.col("end") != "wanted").select("file", "end"),
+        wanted.join(answered, on="uid", how="left_semi").select("file", F.lit("added")),
+        wanted.join(answered, on="uid", how="left_anti").select("file", F.lit("lost")),
+    ]
+    counts: dict[str, Counter[str]] = {}
+    for row in reduce(DataFrame.union, ended).groupBy("file", "end").count().collect():
+        counts.setdefault(row["file"], Counter())[row["end"]] = row["count"]
+    return counts

@@ -1,0 +1,248 @@
+"""metadata files → samples + rejects (+ captions, scores and ratings, where the files are a published
+recaptioning)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from recap_spark.errors import AccountingError
+from recap_spark.lake import Lake, Transaction
+from recap_spark.machine.session import arrow_batches
+from recap_spark.progress import Progress
+from recap_spark.settings.ingest import IngestSettings
+from recap_spark.settings.schema import Settings
+from recap_spark.stages.ingest.checks import readable, reject_reason, repaired
+from recap_spark.stages.ingest.deduplication import Outcome, contested_hashes, settle, uid_hash
+from recap_spark.stages.ingest.metadata import (
+    LAYOUTS,
+    Survey,
+    count_rows,
+    list_files,
+    read_rows,
+    survey_files,
+)
+from recap_spark.stages.ingest.published import add_published, identify, settle_published
+from recap_spark.stages.ingest.rejects import is_unsaid, refuse, refused_files, retract
+from recap_spark.stages.ingest.selection import Selection, select_from, selected
+from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
+from recap_spark.workers.partition import ahead
+
+_BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
+
+
+def checked_rows(rows: DataFrame, *, longest_text: int) -> DataFrame:
+    """Metadata rows with `reason`, null for a good row."""
+    trimmed = rows.withColumn("url", F.trim("url"))  # a step of its own, or Spark would trim at every use
+    return trimmed.withColumn("reason", reject_reason(longest_text=longest_text))
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """Checked rows on their way into samples."""
+
+    rows: DataFrame
+    caption_cap: int
+    again: tuple[str, ...]  # files of which rejects may say what no longer holds
+    unsaid: Callable[[], bool]  # whether rejects holds nothing of the rows' files
+
+    def as_samples(self, rows: DataFrame) -> DataFrame:
+        """Some of the rows, checked in the shape of samples, with `reason` and `raw`."""
+        others = (name for name in SAMPLES.schema.names if name != "org_caption")
+        caption = readable(F.col("text"), cap=self.caption_cap).alias("org_caption")
+        # In two steps: Spark computes a column once for all that look at it, an expression at every look.
+        return rows.withColumn("text", repaired(F.col("text"))).select(*others, caption, "reason", "raw")
+
+
+def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
+    """Ingest what is not there yet. Returns the rows by what became of them.
+
+    Raises AccountingError when the rows of the files and the rows answered for differ.
+    """
+    asked, step = settings.ingest, settings.ingest.files_per_commit
+    files = list_files(lake.spark, asked.source)
+    selection = select_from(lake.spark, asked, files)
+    parts = [files[first : first + step] for first in range(0, len(files), step)]
+    looks = (survey_files(lake.spark, part, LAYOUTS[asked.layout]) for part in parts)
+    counts: Counter[str] = Counter()
+    with (
+        arrow_batches(lake.spark, rows=asked.rows_per_batch),
+        progress.stage("ingest", rows=len(files), unit="files") as advance,
+        # The next files' footers are read meanwhile: on an object store each is a wait of its own.
+        closing(ahead(looks, size=1)) as surveys,
+        ThreadPoolExecutor(1) as beside,
+    ):
+        made = beside.submit(lake.create, SAMPLES, REJECTS)  # while the first footers are read
+        for number, (part, survey) in enumerate(zip(parts, surveys, strict=True)):
+            made.result()
+            counts += _ingest_files(lake, asked, survey, selection)
+            advance(len(part), note=f"files {number * step} to {number * step + len(part) - 1}")
+    return counts
+
+
+def _ingest_files(
+    lake: Lake, settings: IngestSettings, survey: Survey, selection: Selection | None
+) -> Counter[str]:
+    if survey.refused:
+        lake.upsert(REJECTS, refused_files(lake, survey))
+    if not survey.readable:
+        return _by_file(survey)
+    rows = read_rows(lake.spark, survey, LAYOUTS[settings.layout])
+    with ThreadPoolExecutor(1) as beside:  # one thread, so that what is wanted first is asked first
+        unsaid = beside.submit(is_unsaid, lake, survey.files).result
+        found = beside.submit(count_rows, lake.spark, survey).result
+        again = tuple(survey.files)
+        if settings.layout == "recap":
+            counts = _ingest_published(lake, settings, rows, again=again, unsaid=unsaid)
+        else:
+            with selected(lake, rows, selection, unsaid=unsaid) as (wanted, left_out):
+                checked = checked_rows(wanted, longest_text=settings.longest_text)
+                incoming = Incoming(checked, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
+                version, rivals = lake.as_of_now(SAMPLES)
+                counts = left_out + _ingest_rows(lake, incoming, rivals=rivals, version=version)
+        answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
+        if found() != answered:
+            held = f"{found()} rows in {len(survey.files)} files"
+            raise AccountingError(f"ingest: {held}, {answered} answered for: {dict(counts)}")
+    return counts + _by_file(survey)
+
+
+def _ingest_published(
+    lake: Lake,
+    settings: IngestSettings,
+    rows: DataFrame,
+    *,
+    again: tuple[str, ...],
+    unsaid: Callable[[], bool],
+) -> Counter[str]:
+    """A published recaptioning adds captions to the samples that are stored, and samples where there are
+    none.
+    """
+    lake.create(CAPTIONS, CAPTIONERS, SCORES, RATINGS)
+    # Spark makes a cache anew when a table it was read from is written: so all is read as it was at first.
+    version, samples = lake.as_of_now(SAMPLES)
+    _, captions = lake.as_of_now(CAPTIONS)
+    captions = captions.where(F.col("captioner") == settings.published_captioner)
+    checked = checked_rows(identify(rows, samples), longest_text=settings.longest_text)
+    settled = settle_published(checked, samples=samples, captions=captions).persist()
+    try:
+        is_kept = F.col("reason").isNull()
+        is_held = is_kept & F.col("is_stored")
+        held = settled.where(is_held).count()
+        fresh = settled.where(~is_held)
+        incoming = Incoming(fresh, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
+        counts = _ingest_rows(lake, incoming, rivals=samples.limit(0), version=version)
+        add_published(lake, settled.where(is_kept), settings=settings)
+    finally:
+        settled.unpersist()
+    return counts + Counter({str(Outcome.HELD): held})
+
+
+def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: int) -> Counter[str]:
+    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart.
+
+    `rivals` are rows of samples as of `version`: a commit of another ingest since then refuses ours.
+    """
+    # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
+    # must not move.
+    contested = contested_hashes(incoming.rows, rivals).localCheckpoint()
+    hashes = _hinted(contested, most=contested.count())
+    special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
+    claims = special.where(F.col("reason").isNull())
+    held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
+    settled = settle(claims, held).localCheckpoint()
+    counts = _counts(special, settled)
+    specials = counts.total() - counts[Outcome.DISPLACED]
+    displaces, winners = counts[Outcome.DISPLACED] > 0, counts.pop(Outcome.ADDED, 0)
+    rejects = _rejects(special, claims, settled, rivals)
+    retract(lake, rejects, files=() if incoming.unsaid() else incoming.again)
+    once = Transaction("ingest", version)
+    refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid() and not displaces)
+    if not displaces and not winners and incoming.rows.count() == specials:
+        refusing()  # no commit of samples, not even an empty one
+        return counts
+    # Whatever shares a uid, or its hash, with a special row is special itself.
+    taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct(), most=specials)
+    samples = _samples(incoming, taken, _of(claims, settled, Outcome.ADDED))
+    with ThreadPoolExecutor(1) as beside:
+        # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
+        refused = beside.submit(refusing)
+        if displaces:
+            refused.result()  # what a stored row said has to be in rejects before it is gone
+            _displace(lake, settled)
+            # By our own deletion: an ingest that begins now sees it, and must not commit beside us.
+            version += 1
+        added = lake.append(SAMPLES, samples, transaction=Transaction("ingest", version))
+        refused.result()
+    if added is None:
+        raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
+    return counts + Counter({str(Outcome.ADDED): added})
+
+
+def _samples(incoming: Incoming, taken: DataFrame, winners: DataFrame) -> DataFrame:
+    free = incoming.rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
+    columns = SAMPLES.schema.names
+    return incoming.as_samples(free).select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
+
+
+def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
+    """Both kinds in one pass over the files."""
+    is_contested = hashes.where(F.col("uid_hash") == F.xxhash64(F.col("uid").outer())).exists()
+    return rows.where(F.col("reason").isNotNull() | is_contested)
+
+
+def _hinted(hashes: DataFrame, *, most: int) -> DataFrame:
+    """Spark knows no size of what comes from a checkpoint; without the hint the whole metadata would be
+    shuffled to meet a few hashes, of which there are `most` at most.
+    """
+    return F.broadcast(hashes) if most <= _BROADCAST_HASHES else hashes
+
+
+def _counts(special: DataFrame, settled: DataFrame) -> Counter[str]:
+    """The special rows, and stored ones that they displace, by what becomes of them."""
+    bad = special.where(F.col("reason").isNotNull()).select(F.col("reason").alias("outcome"))
+    ends = bad.union(settled.select("outcome"))
+    return Counter({row["outcome"]: row["count"] for row in ends.groupBy("outcome").count().collect()})
+
+
+def _rejects(special: DataFrame, claims: DataFrame, settled: DataFrame, rivals: DataFrame) -> DataFrame:
+    columns = ("source_row", "reason", "source_file", "raw")
+    bad = special.where(F.col("reason").isNotNull()).select(*columns)
+    losers = _of(claims, settled, Outcome.REPEATED, Outcome.CONFLICTING).withColumn(
+        "reason", F.col("outcome")
+    )
+    displaced = _of(rivals, settled, Outcome.DISPLACED).select(
+        "source_row",
+        F.lit(str(Outcome.CONFLICTING)).alias("reason"),
+        "source_file",
+        F.to_json(F.struct(*SAMPLES.schema.names)).alias("raw"),
+    )
+    return bad.union(losers.select(*columns)).union(displaced)
+
+
+def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
+    """The rows that ended in one of these ways, with their `outcome`."""
+    ended = settled.where(F.col("outcome").isin(*map(str, outcomes))).select(
+        "source_file", "source_row", "outcome"
+    )
+    return rows.join(ended, on=["source_file", "source_row"], how="inner")
+
+
+def _displace(lake: Lake, settled: DataFrame) -> None:
+    """Take out the stored rows that lost, and all that was made from them: it describes another picture."""
+    uids = settled.where(F.col("outcome") == str(Outcome.DISPLACED)).select("uid")
+    for table in (RATINGS, SCORES, CAPTIONS, IMAGES, SAMPLES):
+        if lake.holds(table):
+            lake.delete(table, uids)
+
+
+def _by_file(survey: Survey) -> Counter[str]:
+    return Counter(str(reason) for _, reason, _ in survey.refused)

@@ -1,0 +1,196 @@
+"""A captioner as conf describes it → the model on a worker, and images as it wants them"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from recap_spark.errors import WeightsError
+from recap_spark.settings.model_source import Origin, Parts
+from recap_spark.settings.pictures import DecodeLimits
+from recap_spark.settings.template import Template
+from recap_spark.statuses import CaptionStatus
+from recap_spark.workers.captioning.checkpoint import Source, describe_parts, load_llava, load_processor
+from recap_spark.workers.partition import Row
+from recap_spark.workers.pictures.pictures import PictureError
+from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
+from recap_spark.workers.weights import weights_sha256
+
+if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
+    from torch import Tensor
+    from transformers import LlavaForConditionalGeneration
+
+    from recap_spark.models.llava.engine import SlotEngine
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionerSpec:
+    """What makes a captioner's captions what they are, and how fast a worker makes them."""
+
+    name: str
+    model: str  # folder, hub name, or miniature:NAME
+    revision: str | None  # commit on the hub
+    parts: Parts | None  # of a checkpoint in the original LLaVA layout
+    template: Template | None  # None: the one the model comes with
+    prompt: str
+    max_new_tokens: int
+    dtype: str
+    engine: str  # slots or generate
+    float8_linears: bool
+    batch_size: int  # images per generation, and rows per answer
+    slots: int  # images decoded at once by engine slots, at most
+    prefill_batch: int  # prompts it reads at once
+    engine_memory_bytes: int | None  # that it may hold beside the weights
+    decode_threads: int  # each with a decoder of its own
+    engine_threads: int  # of torch on a CPU
+    decode: DecodeLimits
+
+    @property
+    def source(self) -> Source:
+        origin = Origin(model=self.model, revision=self.revision)
+        return Source(origin=origin, parts=self.parts, template=self.template)
+
+    def load(self, device: str) -> Captioner:
+        return load_captioner(self, device)
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """A loaded captioner: the model, its one prompt as tokens, and how it wants its pictures."""
+
+    spec: CaptionerSpec
+    model: LlavaForConditionalGeneration
+    decoders: PixelDecoders
+    engine: SlotEngine | None  # None: transformers' own generate
+    tokenizer: Any  # transformers' tokenizers share no one type
+    prompt_ids: list[int]
+    tokenise: Callable[[str], list[int]]  # any other prompt, about a picture
+    stop_ids: frozenset[int]
+    side: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One image ready for the model, or the reason why there is none."""
+
+    uid: str
+    pixels: Tensor | None  # uint8 [3, S, S]
+    status: CaptionStatus
+
+
+def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
+    """A row of `captioners`.
+
+    Its key carries the fingerprint: other weights or another prompt, another captioner.
+    """
+    processor = load_processor(spec.source)
+    made_by = {
+        "model": spec.model,
+        "revision": spec.revision,
+        "weights_sha256": weights_sha256(spec.model),
+        "parts": describe_parts(spec.parts),
+        "prompt": spec.prompt,
+        "template": spec.template and spec.template.label(),
+        "chat_template": processor.chat_template,
+        "decoding": json.dumps({"strategy": "greedy", "max_new_tokens": spec.max_new_tokens}),
+        "dtype": f"{spec.dtype}, float8 linears" if spec.float8_linears else spec.dtype,
+    }
+    fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
+    return {"captioner": f"{spec.name}-{fingerprint[:12]}", "fingerprint": fingerprint, **made_by}
+
+
+def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
+    """Weights and processor from the published or the original LLaVA layout.
+
+    Raises WeightsError where they do not fit each other.
+    """
+    import torch
+
+    if device == "cpu":
+        torch.set_num_threads(spec.engine_threads)
+    model: Any
+    model, processor = load_llava(spec.source, dtype=getattr(torch, spec.dtype), device=device)
+    images = processor.image_processor
+    captioner = Captioner(
+        spec=spec,
+        model=model,
+        decoders=PixelDecoders(spec.decode),
+        engine=None,
+        tokenizer=processor.tokenizer,
+        prompt_ids=_prompt_ids(processor, model, spec.prompt),
+        tokenise=partial(_prompt_ids, processor, model),
+        stop_ids=_stop_ids(model),
+        side=model.config.vision_config.image_size,
+        mean=tuple(images.image_mean),
+        std=tuple(images.image_std),
+    )
+    return replace(captioner, engine=slot_engine(captioner)) if spec.engine == "slots" else captioner
+
+
+def slot_engine(captioner: Captioner) -> SlotEngine:
+    """The captioner's own engine, on the model's weights.
+
+    Raises WeightsError where it cannot run this model, PlatformError where the device has no float8.
+    """
+    from recap_spark.models.llava.engine import EngineLimits, SlotEngine
+
+    spec = captioner.spec
+    limits = EngineLimits(
+        max_new_tokens=spec.max_new_tokens,
+        slots=spec.slots,
+        prefill_batch=spec.prefill_batch,
+        memory_bytes=spec.engine_memory_bytes,
+        float8_linears=spec.float8_linears,
+    )
+    return SlotEngine(
+        captioner.model,
+        captioner.prompt_ids,
+        stop_ids=captioner.stop_ids,
+        mean=captioner.mean,
+        std=captioner.std,
+        limits=limits,
+    )
+
+
+def prepare_image(captioner: Captioner, row: Row) -> Prepared:
+    """Bytes → the padded square the vision tower looks at; a picture that will not decode is a status."""
+    from recap_spark.models.pixels import to_pixels
+
+    try:
+        picture = captioner.decoders.decode(row["bytes"])
+    except PictureError:
+        return Prepared(row["uid"], None, CaptionStatus.UNDECODABLE)
+    red, green, blue = (int(channel * 255) for channel in captioner.mean)
+    return Prepared(
+        row["uid"], to_pixels(picture, side=captioner.side, fill=(red, green, blue)), CaptionStatus.OK
+    )
+
+
+def _prompt_ids(processor: Any, model: Any, prompt: str) -> list[int]:
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
+    text = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+    patches = (model.config.vision_config.image_size // model.config.vision_config.patch_size) ** 2
+    bos = processor.tokenizer.bos_token
+    # A template that spells the BOS out, tokenised with special tokens, begins with two of them.
+    spelled_out = bool(bos) and text.startswith(bos)
+    expanded = text.replace(processor.image_token, processor.image_token * patches)
+    ids: list[int] = processor.tokenizer(expanded, add_special_tokens=not spelled_out).input_ids
+    found = ids.count(model.config.image_token_id)
+    if found != patches:
+        raise WeightsError(f"prompt: want {patches} image tokens for {patches} patches, found {found}")
+    if bos and (begins := ids.count(processor.tokenizer.bos_token_id)) != 1:
+        raise WeightsError(f"prompt: want {bos} once, found it {begins} times in {text!r}")
+    return ids
+
+
+def _stop_ids(model: Any) -> frozenset[int]:
+    stop = model.generation_config.eos_token_id
+    if stop is None:
+        raise WeightsError("generation_config.json: want eos_token_id, found none: captions would never stop")
+    return frozenset([stop] if isinstance(stop, int) else stop)

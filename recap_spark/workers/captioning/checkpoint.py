@@ -1,0 +1,227 @@
+"""A folder or hub name → a LLaVA and its processor, from the published or the original layout
+
+The original layout (`model_type: llava_llama`) brings neither tokenizer nor image processor, says right
+padding, and names one of LLaMA-3's two ends; all of that comes from its parts and from here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from recap_spark.errors import SettingsError, WeightsError
+from recap_spark.settings.model_source import Origin, Parts, folder_of
+from recap_spark.settings.template import Template
+from recap_spark.workers.weights import folder_sha256
+
+if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
+    import torch
+    from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
+
+# Ids 128001 and 128009: the end of a text, which LLaMA-3's base knows, and the end of a turn, in which its
+# chats end. A captioner that stops at one of them only runs on to the limit.
+_ENDS = ("<|end_of_text|>", "<|eot_id|>")
+_UNUSED = re.compile(r"<\|reserved_special_token_\d+\|>")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Everything a captioner is loaded from."""
+
+    origin: Origin
+    parts: Parts | None  # of the original layout; None for the published one
+    template: Template | None  # None: the one the model comes with
+
+
+@dataclass(frozen=True)
+class Original:
+    """A checkpoint in the original layout and its parts; the weights are still in their files."""
+
+    folder: Path
+    tower: Path
+    settings: dict[str, Any]  # config.json
+    vision: CLIPVisionConfig
+    processor: Any
+    pad_token_id: int
+    stop_ids: list[int]
+
+
+def describe_parts(parts: Parts | None) -> str | None:
+    """The parts as JSON, a folder with the hash of its files."""
+    if parts is None:
+        return None
+    hashes = {name: folder_sha256(part["model"]) for name, part in asdict(parts).items()}
+    return json.dumps(
+        {name: part | {"sha256": hashes[name]} for name, part in asdict(parts).items()}, sort_keys=True
+    )
+
+
+def load_processor(source: Source) -> Any:
+    """Tokenizer, image processor and conversation template, as transformers' LlavaProcessor; no weights."""
+    from transformers import AutoProcessor
+
+    folder = folder_of(source.origin, files="texts")
+    if layout_of(folder) == "llava_llama":
+        return open_original(source, files="texts").processor
+    processor = AutoProcessor.from_pretrained(folder)
+    if source.template:
+        processor.chat_template = source.template.chat_template(processor.image_token)
+    return processor
+
+
+def load_llava(
+    source: Source, *, dtype: torch.dtype, device: str
+) -> tuple[LlavaForConditionalGeneration, Any]:
+    """The model, ready to answer, and its processor.
+
+    Raises WeightsError where tensors and configuration do not fit each other, to the last name and shape.
+    """
+    from recap_spark.models.llava.layout import FROM_ORIGINAL, FROM_PUBLISHED, fill, place_tensors, unfilled
+    from recap_spark.models.tensor_files import tensors_in
+
+    folder = folder_of(source.origin, files="all")
+    # transformers' own loader takes more than twice a shard beside the model, and fills what is missing at
+    # random.
+    if layout_of(folder) == "llava":
+        processor = load_processor(source)
+        model = _published(folder)
+        placed = place_tensors(model, tensors_in(folder), FROM_PUBLISHED, tower=None)
+    else:
+        original = open_original(source, files="all")
+        processor = original.processor
+        model = unfilled(configured(original))
+        model.generation_config = answers(original)
+        tensors = tensors_in(folder)
+        placed = place_tensors(model, tensors, FROM_ORIGINAL, tower=lambda: tensors_in(original.tower))
+    fill(model, placed, dtype=dtype, device=device)
+    ready: Any = model
+    return ready.to(device).eval(), processor  # only buffers are left to move
+
+
+def layout_of(folder: Path) -> Literal["llava", "llava_llama"]:
+    """Which of the two layouts a folder has. Raises WeightsError for any other model."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise WeightsError(
+            f"{folder}: want config.json, found {sorted(path.name for path in folder.iterdir())}"
+        )
+    kind = json.loads(file.read_text()).get("model_type")
+    if kind not in ("llava", "llava_llama"):
+        raise WeightsError(f"{file}: want model_type llava or llava_llama, found {kind!r}")
+    found: Literal["llava", "llava_llama"] = kind
+    return found
+
+
+def open_original(source: Source, *, files: Literal["texts", "all"]) -> Original:
+    """The original layout with its tokenizer, its image processor and its template.
+
+    Raises SettingsError where the source names no parts or no template, WeightsError where the tokenizer is
+    another model's.
+    """
+    from transformers import CLIPVisionConfig
+
+    if source.parts is None or source.template is None:
+        lacking = "parts" if source.parts is None else "template"
+        raise SettingsError(
+            f"{source.origin.model}: the original LLaVA layout brings none: want {lacking}, found null"
+        )
+    folder = folder_of(source.origin, files=files)
+    tower = folder_of(source.parts.vision_tower, files=files)
+    settings = json.loads((folder / "config.json").read_text())
+    vision: CLIPVisionConfig = CLIPVisionConfig.from_pretrained(tower)
+    tokenizer, pad_token_id, stop_ids = _tokenizer(source.parts.tokenizer, settings)
+    processor = _processor(tokenizer, tower, vision, source.template)
+    return Original(folder, tower, settings, vision, processor, pad_token_id, stop_ids)
+
+
+def configured(original: Original) -> Any:
+    """transformers' LlavaConfig for the checkpoint."""
+    from recap_spark.models.llava.layout import llava_config
+
+    return llava_config(
+        original.settings,
+        original.vision,
+        image_token_id=original.processor.image_token_id,
+        pad_token_id=original.pad_token_id,
+    )
+
+
+def answers(original: Original) -> Any:
+    """transformers' GenerationConfig: greedy, and both ends end a caption."""
+    from transformers import GenerationConfig
+
+    return GenerationConfig(
+        bos_token_id=original.settings["bos_token_id"],
+        eos_token_id=original.stop_ids,
+        pad_token_id=original.pad_token_id,
+        do_sample=False,
+    )
+
+
+def _published(folder: Path) -> LlavaForConditionalGeneration:
+    from transformers import GenerationConfig, LlavaConfig
+
+    from recap_spark.models.llava.layout import unfilled
+
+    config: LlavaConfig = LlavaConfig.from_pretrained(folder)
+    model = unfilled(config)
+    if (folder / "generation_config.json").is_file():
+        model.generation_config = GenerationConfig.from_pretrained(folder)
+    return model
+
+
+def _tokenizer(origin: Origin, settings: dict[str, Any]) -> tuple[Any, int, list[int]]:
+    """LLaMA-3's tokenizer with an image and a pad token, the pad's id, and the ids of both ends."""
+    from transformers import AutoTokenizer
+
+    folder = folder_of(origin, files="texts")
+    held = AutoTokenizer.from_pretrained(folder).get_vocab()
+    if lacking := [end for end in _ENDS if end not in held]:
+        raise WeightsError(
+            f"{origin.model}: want a LLaMA-3 tokenizer with {' and '.join(lacking)}, found none"
+        )
+    stop_ids = [held[end] for end in _ENDS]
+    if settings["eos_token_id"] not in stop_ids:
+        found = settings["eos_token_id"]
+        raise WeightsError(f"{origin.model}: want the checkpoint's eos_token_id {found}, found {stop_ids}")
+    # Nothing was trained on the reserved tokens, and the embedding has their rows: the vocabulary stays as it
+    # is. 32000 and 32001, which LLaVA-1.5's converters give to image and pad, are words of LLaMA-3.
+    unused = sorted((at, token) for token, at in held.items() if _UNUSED.fullmatch(token))
+    unused = [(at, token) for at, token in unused if at < settings["vocab_size"]]
+    if len(unused) < 2:
+        raise WeightsError(
+            f"{origin.model}: want two reserved special tokens below {settings['vocab_size']}, found {unused}"
+        )
+    (pad_token_id, pad), (_, image) = unused[-2:]
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder,
+        bos_token="<|begin_of_text|>",
+        eos_token=_ENDS[0],
+        pad_token=pad,
+        padding_side="left",  # the checkpoint says right, but a batch needs the ends of its prompts in line
+        extra_special_tokens={"image_token": image},
+    )
+    if tokenizer.bos_token_id != settings["bos_token_id"]:
+        raise WeightsError(
+            f"{origin.model}: want the checkpoint's bos_token_id {settings['bos_token_id']}, "
+            f"found {tokenizer.bos_token_id}"
+        )
+    return tokenizer, pad_token_id, stop_ids
+
+
+def _processor(tokenizer: Any, tower: Path, vision: CLIPVisionConfig, template: Template) -> Any:
+    from transformers import LlavaImageProcessorPil, LlavaProcessor
+
+    return LlavaProcessor(
+        # As `image_aspect_ratio: pad` says; CLIP's own would have every other engine cut the edges off.
+        image_processor=LlavaImageProcessorPil.from_pretrained(tower, do_pad=True),
+        tokenizer=tokenizer,
+        patch_size=vision.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,  # CLS, which the strategy leaves out again
+        image_token=tokenizer.image_token,
+        chat_template=template.chat_template(tokenizer.image_token),
+    )

@@ -1,0 +1,85 @@
+"""Which engine makes a captioner's captions: one in this process, or a server"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import pyarrow as pa
+
+from recap_spark.errors import SettingsError
+from recap_spark.settings.endpoint import EndpointCaptionerSettings
+from recap_spark.settings.schema import CaptionSettings
+from recap_spark.workers.captioning.captioner import CaptionerSpec, describe_captioner, prepare_image
+from recap_spark.workers.captioning.captions import CAPTIONED, engine_uid, poison_row, stream_captions
+from recap_spark.workers.captioning.endpoint import (
+    EndpointCaptionerSpec,
+    ask_caption,
+    describe_endpoint,
+    stream_answers,
+)
+from recap_spark.workers.captioning.journal import Journal, Survivor
+from recap_spark.workers.partition import stream_partition
+
+AnyCaptionerSpec = CaptionerSpec | EndpointCaptionerSpec
+
+
+def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
+    """The captioner that conf names, as workers load it."""
+    captioner = settings.captioner
+    if isinstance(captioner, EndpointCaptionerSettings):
+        return EndpointCaptionerSpec(
+            **{name: getattr(captioner, name) for name in type(captioner).model_fields if name != "engine"},
+            decode_threads=settings.decode_threads,
+            decode=settings.decode,
+        )
+    return CaptionerSpec(
+        **dict(captioner),
+        batch_size=settings.batch_size,
+        slots=settings.slots,
+        prefill_batch=settings.prefill_batch,
+        engine_memory_bytes=settings.engine_memory_bytes,
+        decode_threads=settings.decode_threads,
+        engine_threads=settings.engine_threads,
+        decode=settings.decode,
+    )
+
+
+def in_process_spec(settings: CaptionSettings) -> CaptionerSpec:
+    """The captioner that conf names, if it is one that a worker loads. Raises SettingsError otherwise."""
+    spec = captioner_spec(settings)
+    if isinstance(spec, CaptionerSpec):
+        return spec
+    found = f"{spec.name}, whose weights a server has"
+    raise SettingsError(f"caption.captioner: want one with engine: slots or generate, found {found}")
+
+
+def describe(spec: AnyCaptionerSpec) -> dict[str, str | None]:
+    """A row of `captioners`."""
+    return describe_endpoint(spec) if isinstance(spec, EndpointCaptionerSpec) else describe_captioner(spec)
+
+
+def caption_partition(
+    batches: Iterable[pa.RecordBatch],
+    *,
+    spec: AnyCaptionerSpec,
+    device: Callable[[], str],
+    key: str,
+    journal: Journal,
+) -> Iterator[pa.RecordBatch]:
+    """One row of CAPTIONED for every row of `uid, bytes`; `key` is the captioner's in the table.
+
+    What an engine of this process holds is noted in the journal; a server's deaths are not this worker's.
+    """
+    if isinstance(spec, EndpointCaptionerSpec):
+        answers = partial(stream_answers, key=key)
+        return stream_partition(batches, spec=spec, device=device, prepare=ask_caption, stream=answers)
+    captions = Survivor(
+        stream=partial(stream_captions, key=key),
+        engine_uid=engine_uid,
+        poisoned=partial(poison_row, key=key),
+        journal=journal,
+        together=spec.batch_size,
+        schema=CAPTIONED,
+    )
+    return stream_partition(batches, spec=spec, device=device, prepare=prepare_image, stream=captions)

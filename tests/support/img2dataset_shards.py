@@ -1,0 +1,53 @@
+"""Shards as img2dataset writes them"""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from recap_spark.workers.shards.shard_listing import list_shards
+from recap_spark.workers.shards.shard_pictures import describe_shards
+
+UIDS = [f"{number:032x}" for number in range(10)]
+
+
+def picture(number: int = 0, kind: str = "JPEG") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8 + number, 6), (20 * number, 99, 7)).save(out, kind)
+    return out.getvalue()
+
+
+def member(archive: tarfile.TarFile, name: str, body: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(body)
+    archive.addfile(info, io.BytesIO(body))
+
+
+def write_tar(path: Path, *samples: tuple[str, bytes, dict | bytes | None]) -> Path:
+    """Key, picture and metadata of each, in the order that img2dataset writes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for key, body, said in samples:
+            member(archive, f"{key}.jpg", body)
+            member(archive, f"{key}.txt", b"words")
+            if said is not None:
+                member(archive, f"{key}.json", said if isinstance(said, bytes) else json.dumps(said).encode())
+    return path
+
+
+def write_parquet(path: Path, *rows: dict, **columns: pa.DataType) -> Path:
+    schema = pa.schema(
+        columns or {"key": pa.string(), "uid": pa.string(), "sha256": pa.string(), "status": pa.string()}
+    )
+    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
+    return path
+
+
+def described(folder: Path) -> list[dict]:
+    rows = [{"file": one.path, "side": one.side} for one in list_shards(str(folder))]
+    batch = pa.RecordBatch.from_pylist(rows, schema=pa.schema({"file": pa.string(), "side": pa.string()}))
+    return [row for some in describe_shards([batch], source=str(folder)) for row in some.to_pylist()]

@@ -1,0 +1,202 @@
+"""A captioner behind a server is one like any other, and the miniature says there what it says here."""
+
+import base64
+import io
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from tempfile import gettempdir
+
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pydantic import TypeAdapter, ValidationError
+from repository import CHAT_SERVER, CONF
+
+from recap_spark.miniature.render import render_bytes
+from recap_spark.miniature.world import HELD_OUT, draw_scene
+from recap_spark.models.pixels import OPENAI_FILL, to_pixels
+from recap_spark.settings.endpoint import EndpointSettings
+from recap_spark.settings.loading import load
+from recap_spark.workers.captioning.captioner import CaptionerSpec
+from recap_spark.workers.captioning.endpoint import (
+    EndpointCaptionerSpec,
+    SentPictureSettings,
+    data_url,
+    describe_endpoint,
+)
+from recap_spark.workers.captioning.engines import AnyCaptionerSpec, caption_partition, captioner_spec
+from recap_spark.workers.captioning.journal import Journal
+from recap_spark.workers.captioning.supervisor import process
+
+WITH_A_KEY = {"command": ["vllm", "--api-key", "canary"], "start_timeout_s": 1.0, "stop_timeout_s": 1.0}
+
+
+def named(name: str, tmp_path: Path) -> AnyCaptionerSpec:
+    """The captioner of conf/captioners/NAME.yml on a laptop."""
+    mine = tmp_path / "mine.yml"
+    mine.write_text(f"caption: {{captioner: {name}}}")
+    return captioner_spec(load(CONF / "base.yml", CONF / "laptop.yml", mine).caption)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> EndpointCaptionerSpec:
+    spec = named("miniature_served", tmp_path)
+    assert isinstance(spec, EndpointCaptionerSpec)
+    return spec
+
+
+def images(count: int) -> list[dict[str, object]]:
+    return [{"uid": f"{n:032x}", "bytes": render_bytes(draw_scene(HELD_OUT[n]))} for n in range(count)]
+
+
+def captions(spec: AnyCaptionerSpec, rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    parts = [pa.RecordBatch.from_pylist(rows)]
+    answers = caption_partition(
+        parts, spec=spec, device=lambda: "cpu", key="one", journal=Journal(gettempdir())
+    )
+    return sorted((row for batch in answers for row in batch.to_pylist()), key=lambda row: row["uid"])
+
+
+@pytest.fixture(autouse=True)
+def _own_servers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """None of a test's servers outlives it."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    yield
+    for supervisor in _supervisors(tmp_path):
+        os.kill(supervisor, signal.SIGTERM)
+        while process(supervisor) is not None:
+            time.sleep(0.05)
+
+
+def _supervisors(folder: Path) -> list[int]:
+    return [int(json.loads(path.read_text())["pid"]) for path in folder.glob("recap_spark-*/*/state.json")]
+
+
+@pytest.mark.server
+def test_a_served_captioner_says_what_it_says_in_this_process(served, tmp_path):
+    """By `transformers serve`, whose start is nearly all of the time that this takes."""
+    rows = images(6)
+    rows[2] = {"uid": "b" * 32, "bytes": b"\xff\xd8\xff no picture"}
+    here = captions(named("miniature", tmp_path), rows)
+    assert [row["status"] for row in here] == ["ok", "ok", "ok", "ok", "ok", "undecodable"]
+    assert captions(served, rows) == here
+    (cut,) = captions(replace(served, max_new_tokens=5), images(1))
+    assert (cut["finish_reason"], cut["tokens"], cut["status"]) == ("length", 5, "ok")
+
+
+def stubbed(served: EndpointCaptionerSpec, **changed: object) -> EndpointCaptionerSpec:
+    """The same, served by a small server that answers with its own process id."""
+    serve = replace(served.endpoint.serve, command=("{python}", str(CHAT_SERVER), "{port}"))
+    return replace(served, endpoint=replace(served.endpoint, serve=serve, **changed))
+
+
+def test_a_server_that_dies_between_two_partitions_comes_back_unnoticed(served, tmp_path):
+    spec = stubbed(served, concurrency=1)
+    before = captions(spec, images(2))
+    assert [row["status"] for row in before] == ["ok", "ok"]
+    (first,) = {int(row["caption"]) for row in before}
+    os.kill(first, signal.SIGKILL)
+    after = captions(spec, images(2))
+    (second,) = {int(row["caption"]) for row in after}
+    assert second != first
+    assert [row["status"] for row in after] == ["ok", "ok"]
+
+
+def test_as_many_requests_are_in_flight_as_conf_allows(served):
+    together = threading.Barrier(4)
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.answer({})
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            together.wait(30)  # breaks where fewer than four come at once
+            choice = {"finish_reason": "stop", "message": {"role": "assistant", "content": "a square"}}
+            self.answer({"choices": [choice]})
+
+        def answer(self, body):
+            data = json.dumps(body).encode()
+            self.send_response_only(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/v1/"
+        endpoint = replace(served.endpoint, base_url=url, serve=None, concurrency=4)
+        answered = captions(replace(served, endpoint=endpoint), images(12))
+        server.shutdown()
+    assert [row["caption"] for row in answered] == ["a square"] * 12
+
+
+def test_a_picture_travels_as_the_pixels_that_the_vision_tower_sees():
+    picture = Image.effect_noise((40, 60), 60).convert("RGB")
+    url = data_url(picture, SentPictureSettings(side=64, format="png", jpeg_quality=95))
+    kind, _, body = url.partition(";base64,")
+    with Image.open(io.BytesIO(base64.b64decode(body))) as sent:
+        pixels = to_pixels(sent.convert("RGB"), side=64, fill=OPENAI_FILL)
+    assert kind == "data:image/png"
+    assert pixels.equal(to_pixels(picture, side=64, fill=OPENAI_FILL))
+    smaller = data_url(picture, SentPictureSettings(side=64, format="jpeg", jpeg_quality=50))
+    assert smaller.startswith("data:image/jpeg;base64,")
+    assert len(smaller) < len(url)
+
+
+def test_where_a_server_stands_and_how_it_is_asked_make_no_other_captioner(served):
+    elsewhere = replace(served.endpoint, concurrency=9, attempts=9, timeout_s=9.0, api_key_env="KEY")
+    assert describe_endpoint(replace(served, endpoint=elsewhere)) == describe_endpoint(served)
+
+
+def test_what_changes_the_words_makes_another_captioner(served):
+    warmer = replace(served.endpoint, temperature=1.0)
+    coarser = replace(served.endpoint, picture=SentPictureSettings(side=64, format="jpeg", jpeg_quality=95))
+    keys = {
+        describe_endpoint(spec)["captioner"]
+        for spec in (
+            served,
+            replace(served, prompt="What is this?"),
+            replace(served, endpoint=warmer),
+            replace(served, endpoint=coarser),
+        )
+    }
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"serve": None}, "want either base_url or serve, found neither"),
+        ({"base_url": "http://h/v1"}, "want either base_url or serve, found both"),
+        ({"base_url": "https://me:canary@h/v1", "serve": None}, "want no user, password or query in it"),
+        ({"base_url": "https://h/v1?key=canary", "serve": None}, "want no user, password or query in it"),
+        ({"base_url": "h:8000/v1", "serve": None}, "want http:// or https://"),
+        ({"serve": WITH_A_KEY}, "want no key in it"),
+        ({"api_key": "canary"}, "Unexpected keyword argument"),
+        ({"concurrency": 0}, "concurrency: want at least 1, found 0"),
+    ],
+)
+def test_an_endpoint_that_contradicts_itself_or_carries_a_key_is_refused(served, changed, said):
+    values = json.dumps(asdict(served.endpoint) | changed)
+    with pytest.raises(ValidationError) as raised:
+        TypeAdapter(EndpointSettings).validate_json(values)
+    (problem,) = raised.value.errors()
+    assert said in problem["msg"]
+    assert "canary" not in problem["msg"]
+
+
+def test_a_captioner_s_kind_is_told_by_its_engine(tmp_path):
+    kinds = {name: type(named(name, tmp_path)) for name in ("miniature", "miniature_served", "vllm")}
+    assert kinds == {
+        "miniature": CaptionerSpec,
+        "miniature_served": EndpointCaptionerSpec,
+        "vllm": EndpointCaptionerSpec,
+    }

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from recap_spark.workers.pictures.faces import blur_faces
+
+NOISE = Image.effect_noise((200, 120), 80).convert("RGB")
+
+
+def spread(levels):
+    """Standard deviation, in pixels, of light along a line."""
+    places = np.arange(len(levels))
+    middle = (levels * places).sum() / levels.sum()
+    return math.sqrt((levels * (places - middle) ** 2).sum() / levels.sum())
+
+
+@pytest.mark.parametrize("side", [60, 100, 200, 400])
+def test_an_impulse_spreads_by_a_tenth_of_the_faces_longer_side(side):
+    # A point of light would be rounded away, so it is a block, whose own variance is taken off.
+    block = side // 10 + 1
+    size = 3 * side
+    pixels = np.zeros((size, size, 3), dtype=np.uint8)
+    start = (size - block) // 2
+    pixels[start : start + block, start : start + block] = 255
+    face = [1 / 3, 1 / 3, 2 / 3, 2 / 3]
+    light = np.asarray(blur_faces(Image.fromarray(pixels), [face]), dtype=float)[..., 0]
+    for axis in (0, 1):
+        measured = math.sqrt(spread(light.sum(axis=axis)) ** 2 - (block**2 - 1) / 12)
+        assert measured == pytest.approx(0.1 * side, rel=0.03)
+
+
+def test_a_small_face_is_hidden_beside_a_large_one_as_well_as_alone():
+    small, large = [0.05, 0.3, 0.15, 0.7], [0.5, 0.0, 1.0, 1.0]
+    alone = np.asarray(blur_faces(NOISE, [small]))[36:84, 10:30]
+    together = np.asarray(blur_faces(NOISE, [large, small]))[36:84, 10:30]
+    assert (alone == together).all()
+    assert alone.std() < np.asarray(NOISE)[36:84, 10:30].std() / 3
+
+
+def test_what_lies_far_from_a_face_keeps_every_pixel():
+    before = np.asarray(NOISE)
+    after = np.asarray(blur_faces(NOISE, [[0.1, 0.2, 0.2, 0.4]]))  # 20 x 24 pixels at (20, 24): sigma 2.4
+    assert (after[:, 64:] == before[:, 64:]).all()
+    assert (after[70:] == before[70:]).all()
+    assert after[24:48, 20:40].std() < before[24:48, 20:40].std() / 3
+
+
+def test_a_part_is_blurred_as_the_whole_would_be():
+    """Only the surroundings of a face are computed."""
+    face = [0.4, 0.4, 0.6, 0.65]
+    wide = Image.new("RGB", (600, 520))
+    wide.paste(NOISE, (200, 200))
+    inside = [(200 + 200 * face[0]) / 600, (200 + 120 * face[1]) / 520]
+    outside = [(200 + 200 * face[2]) / 600, (200 + 120 * face[3]) / 520]
+    parted = np.asarray(blur_faces(NOISE, [face]), dtype=int)
+    whole = np.asarray(blur_faces(wide, [[*inside, *outside]]), dtype=int)[200:320, 200:400]
+    assert np.abs(parted - whole).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "box", [[0.1, 0.1, 0.2], [0.1, 0.1, None, 0.2], [math.nan, 0.1, 0.2, 0.2], [0.1] * 5, [0, 0, math.inf, 1]]
+)
+def test_a_box_that_is_no_box_hides_the_whole_picture(box):
+    assert np.asarray(blur_faces(NOISE, [box])).std() < np.asarray(NOISE).std() / 3
+
+
+@pytest.mark.parametrize("box", [[-5.0, -5.0, 9.0, 9.0], [0.9, 0.9, 0.1, 0.1], [0, 0, 1, 1]])
+def test_a_box_that_reaches_outside_or_is_turned_round_is_still_a_box(box):
+    middle = np.s_[40:80, 60:140]
+    assert np.asarray(blur_faces(NOISE, [box]))[middle].std() < np.asarray(NOISE)[middle].std() / 3
+
+
+def test_no_box_and_a_box_of_no_size_change_nothing():
+    for boxes in ([], [[0.5, 0.5, 0.5, 0.5]]):
+        assert (np.asarray(blur_faces(NOISE, boxes)) == np.asarray(NOISE)).all()
+
+
+def test_a_line_of_a_box_next_to_a_face_does_no_harm():
+    after = blur_faces(NOISE, [[0.5, 0.5, 0.5, 0.5], [0.1, 0.2, 0.2, 0.4]])
+    assert (np.asarray(after) == np.asarray(blur_faces(NOISE, [[0.1, 0.2, 0.2, 0.4]]))).all()
