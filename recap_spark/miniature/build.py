@@ -41,19 +41,20 @@ from recap_spark.miniature.render import render_scene
 from recap_spark.miniature.world import TRAIN, Scene, draw_scene, reshape_scene, vary_scene
 from recap_spark.models.pixels import OPENAI_FILL, to_pixels
 from recap_spark.settings.prompt import PROMPT
-from recap_spark.trainers.captioner.captioner import StageSettings, Trains, train_stage
-from recap_spark.trainers.clip.clip import ClipSettings, train_clip
+from recap_spark.trainers.captioner.captioner import Stage, Trains, train_stage
+from recap_spark.trainers.clip.clip import train_clip
+from recap_spark.trainers.optimisation import Optimisation
 
 log = logging.getLogger(__name__)
 
-_Step = tuple[StageSettings, Callable[[], Iterator[tuple[Tensor, str]]]]
+_Step = tuple[Stage, Callable[[], Iterator[tuple[Tensor, str]]]]
 
 SEED = 0
 # torch shares a sum out among its threads: from one seed, another number of them makes other weights than
 # those that CARD.md's figures are of.
 THREADS = 2
 
-CLIP_RUN = ClipSettings(
+CLIP_RUN = Optimisation(
     steps=450,
     batch_size=128,
     peak_rate=1e-3,
@@ -65,19 +66,18 @@ CLIP_RUN = ClipSettings(
     log_every=10,
 )
 
-_STAGE = StageSettings(
-    name="",
-    trains=Trains.PROJECTOR_AND_DECODER,
-    steps=0,
-    batch_size=64,
-    peak_rate=1.5e-3,
-    warmup_share=0.1,
-    weight_decay=0.01,
-    beta2=0.98,
-    clip_norm=1.0,
-    precision=torch.bfloat16,
-    log_every=10,
-)
+
+def _stage(name: str, *, steps: int, trains: Trains, peak_rate: float) -> Stage:
+    """A stage of the captioner's run: it warms up over a tenth of its steps."""
+    descent = replace(
+        CLIP_RUN,
+        steps=steps,
+        batch_size=64,
+        peak_rate=peak_rate,
+        warmup_steps=steps // 10,
+        weight_decay=0.01,
+    )
+    return Stage(name=name, trains=trains, optimisation=descent)
 
 
 def main() -> None:
@@ -136,15 +136,15 @@ def _train(
     model: LlavaForConditionalGeneration, processor: LlavaProcessor, run: Sequence[_Step]
 ) -> list[dict[str, Any]]:
     stages = []
-    for settings, pairs in run:
+    for stage, pairs in run:
         started = time.monotonic()
-        losses = train_stage(pairs(), model=model, processor=processor, settings=settings)
+        losses = train_stage(pairs(), model=model, processor=processor, stage=stage)
         stages.append(
             {
-                "stage": settings.name,
-                "trains": settings.trains,
+                "stage": stage.name,
+                "trains": stage.trains,
                 "steps": len(losses),
-                "batch_size": settings.batch_size,
+                "batch_size": stage.optimisation.batch_size,
                 "last_loss": losses[-1],
                 "seconds": time.monotonic() - started,
             }
@@ -220,16 +220,17 @@ def save(model: PreTrainedModel, *, processor: ProcessorMixin, folder: Path, run
     (folder / "run.json").write_text(json.dumps(run, indent=1))
 
 
+_ALL = Trains.PROJECTOR_AND_DECODER
 CAPTIONER_RUN = (
     # LLaVA's decoder comes pretrained as a language model; this one has to be made so first.
-    (replace(_STAGE, name="words", trains=Trains.DECODER, steps=80), wordless_pairs),
-    (replace(_STAGE, name="stage 1", trains=Trains.PROJECTOR, steps=60), clean_pairs),
-    (replace(_STAGE, name="stage 2", steps=700), mixed_pairs),
-    (replace(_STAGE, name="stage 3", steps=160, peak_rate=4e-4), clean_pairs),
+    (_stage("words", trains=Trains.DECODER, steps=80, peak_rate=1.5e-3), wordless_pairs),
+    (_stage("stage 1", trains=Trains.PROJECTOR, steps=60, peak_rate=1.5e-3), clean_pairs),
+    (_stage("stage 2", trains=_ALL, steps=700, peak_rate=1.5e-3), mixed_pairs),
+    (_stage("stage 3", trains=_ALL, steps=160, peak_rate=4e-4), clean_pairs),
 )
 POLISH_RUN = (
-    (replace(_STAGE, name="stage 3, polish", steps=650, peak_rate=1e-3), more_pairs),
-    (replace(_STAGE, name="stage 3, last polish", steps=260, peak_rate=8e-4), last_pairs),
+    (_stage("stage 3, polish", trains=_ALL, steps=650, peak_rate=1e-3), more_pairs),
+    (_stage("stage 3, last polish", trains=_ALL, steps=260, peak_rate=8e-4), last_pairs),
 )
 
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from recap_spark.errors import InputError
 from recap_spark.models.pixels import OPENAI_MEAN, OPENAI_STD, normalise
 from recap_spark.settings.prompt import PROMPT
 from recap_spark.trainers.captioner.conversations import Example, collate
-from recap_spark.trainers.schedules import warmup_then_cosine
-
-log = logging.getLogger(__name__)
+from recap_spark.trainers.optimisation import Optimisation, optimise
 
 Pair = tuple[Tensor, str]
 """A picture as uint8 [3, S, S] (models.pixels), and its caption."""
@@ -39,66 +32,40 @@ class Trains(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageSettings:
+class Stage:
     """One stage: LLaVA-1.5 has two (projector, then both), Recap's captioner a third on clean pairs."""
 
     name: str
     trains: Trains
-    steps: int
-    batch_size: int
-    peak_rate: float
-    warmup_share: float  # of the steps; 0.03 in LLaVA-1.5
-    weight_decay: float
-    beta2: float
-    clip_norm: float
-    precision: torch.dtype  # of the forward pass; weights and optimiser keep the model's own
-    log_every: int  # steps
+    optimisation: Optimisation
 
 
 def train_stage(
-    pairs: Iterable[Pair],
-    *,
-    model: LlavaForConditionalGeneration,
-    processor: LlavaProcessor,
-    settings: StageSettings,
+    pairs: Iterable[Pair], *, model: LlavaForConditionalGeneration, processor: LlavaProcessor, stage: Stage
 ) -> list[float]:
     """Train one stage in place and answer with the loss of each step.
 
     Raises InputError when the pairs end before the last step.
     """
-    # 1. What trains, and how fast
-    parts = open_parts(model, trains=settings.trains)
-    optimiser = AdamW(
-        parts, lr=settings.peak_rate, betas=(0.9, settings.beta2), weight_decay=settings.weight_decay
-    )
-    warmup_steps = math.ceil(settings.warmup_share * settings.steps)
-    schedule = LambdaLR(optimiser, warmup_then_cosine(steps=settings.steps, warmup_steps=warmup_steps))
     prompt = Prompt.of(model, processor)
+
+    def loss_of(batch: list[Pair]) -> Tensor:
+        inputs = answer_batch(batch, prompt=prompt, processor=processor, device=model.device)
+        loss: Tensor = model(**inputs, use_cache=False).loss
+        return loss
+
+    parts = open_parts(model, trains=stage.trains)
     model.train()
     model.model.vision_tower.eval()
-
-    # 2. The loop
-    losses: list[float] = []
-    for batch in _batches(pairs, settings=settings):
-        inputs = answer_batch(batch, prompt=prompt, processor=processor, device=model.device)
-        with torch.autocast(
-            model.device.type, dtype=settings.precision, enabled=settings.precision != torch.float32
-        ):
-            loss = model(**inputs, use_cache=False).loss
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parts, settings.clip_norm)
-        optimiser.step()
-        schedule.step()
-        losses.append(loss.item())
-        if len(losses) % settings.log_every == 0:
-            log.info("%s step %d of %d: loss %.4f", settings.name, len(losses), settings.steps, losses[-1])
-
-    # 3. A run that starved must not pass for one that finished
-    if len(losses) < settings.steps:
-        raise InputError(f"{settings.name}: pairs ended after {len(losses)} of {settings.steps} steps")
-    model.eval()
-    return losses
+    return optimise(
+        stage.name,
+        pairs,
+        model=model,
+        groups=[{"params": parts}],
+        loss_of=loss_of,
+        after_step=lambda: None,
+        settings=stage.optimisation,
+    )
 
 
 def open_parts(model: LlavaForConditionalGeneration, *, trains: Trains) -> list[nn.Parameter]:
@@ -160,12 +127,3 @@ def answer_batch(
     return {name: values.to(device) for name, values in inputs.items()} | {
         "pixel_values": normalise(pixels_b3ss, mean=OPENAI_MEAN, std=OPENAI_STD)
     }
-
-
-def _batches(pairs: Iterable[Pair], *, settings: StageSettings) -> Iterator[list[Pair]]:
-    supply = iter(pairs)
-    for _ in range(settings.steps):
-        batch = list(islice(supply, settings.batch_size))
-        if len(batch) < settings.batch_size:
-            return
-        yield batch

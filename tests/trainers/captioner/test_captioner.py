@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from short_runs import SHORT
 
 from recap_spark.errors import InputError
 from recap_spark.miniature.models import SIDE, TURN_END, captioner_processor, train_words
 from recap_spark.settings.prompt import PROMPT
 from recap_spark.trainers.captioner.captioner import (
     Prompt,
-    StageSettings,
+    Stage,
     Trains,
     answer_batch,
     train_stage,
@@ -27,19 +28,7 @@ PAIRS = [
     ),
 ]
 
-SETTINGS = StageSettings(
-    name="stage",
-    trains=Trains.PROJECTOR_AND_DECODER,
-    steps=3,
-    batch_size=2,
-    peak_rate=1e-2,
-    warmup_share=0.1,
-    weight_decay=0.0,
-    beta2=0.98,
-    clip_norm=1.0,
-    precision=torch.float32,
-    log_every=100,
-)
+STAGE = Stage(name="stage", trains=Trains.PROJECTOR_AND_DECODER, optimisation=SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -82,22 +71,22 @@ def copied(model):
 )
 def test_a_stage_changes_what_it_trains_and_the_vision_tower_never(model, processor, trains, parts):
     before = copied(model)
-    train_stage(PAIRS * 3, model=model, processor=processor, settings=replace(SETTINGS, trains=trains))
+    train_stage(PAIRS * 3, model=model, processor=processor, stage=replace(STAGE, trains=trains))
     assert changed(model, before=before) == parts
 
 
 def test_a_stage_after_another_opens_and_freezes_anew(model, processor):
-    train_stage(PAIRS * 3, model=model, processor=processor, settings=SETTINGS)
+    train_stage(PAIRS * 3, model=model, processor=processor, stage=STAGE)
     before = copied(model)
-    settings = replace(SETTINGS, trains=Trains.PROJECTOR)
-    train_stage(PAIRS * 3, model=model, processor=processor, settings=settings)
+    stage = replace(STAGE, trains=Trains.PROJECTOR)
+    train_stage(PAIRS * 3, model=model, processor=processor, stage=stage)
     assert changed(model, before=before) == {"multi_modal_projector"}
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_the_loss_falls(model, processor, precision):
-    settings = replace(SETTINGS, steps=12, precision=precision)
-    losses = train_stage(PAIRS * 12, model=model, processor=processor, settings=settings)
+    stage = replace(STAGE, optimisation=replace(SHORT, steps=12, warmup_steps=2, precision=precision))
+    losses = train_stage(PAIRS * 12, model=model, processor=processor, stage=stage)
     assert len(losses) == 12
     assert losses[-1] < 0.8 * losses[0]
     assert next(model.parameters()).dtype == torch.float32
@@ -105,9 +94,9 @@ def test_the_loss_falls(model, processor, precision):
 
 def test_equal_seeds_give_equal_losses(model, processor):
     start = copied(model)
-    first = train_stage(PAIRS * 3, model=model, processor=processor, settings=SETTINGS)
+    first = train_stage(PAIRS * 3, model=model, processor=processor, stage=STAGE)
     model.load_state_dict(start)
-    assert train_stage(PAIRS * 3, model=model, processor=processor, settings=SETTINGS) == first
+    assert train_stage(PAIRS * 3, model=model, processor=processor, stage=STAGE) == first
 
 
 def test_labels_are_the_caption_and_its_ending_and_nothing_else(model, processor):
@@ -146,4 +135,4 @@ def test_a_template_that_says_more_before_the_caption_is_refused(model, words):
 
 def test_pairs_that_end_early_are_an_error_that_counts_the_steps(model, processor):
     with pytest.raises(InputError, match="after 2 of 3 steps"):
-        train_stage(PAIRS * 2, model=model, processor=processor, settings=SETTINGS)
+        train_stage(PAIRS * 2, model=model, processor=processor, stage=STAGE)

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from short_runs import SHORT
 from transformers import CLIPConfig, CLIPModel
 
 from recap_spark.errors import InputError
 from recap_spark.miniature.models import BEGIN, PAD, TEXT_END, clip_processor, train_words
-from recap_spark.trainers.clip.clip import LARGEST_LOGIT_SCALE, ClipSettings, contrastive_loss, train_clip
+from recap_spark.trainers.clip.clip import LARGEST_LOGIT_SCALE, contrastive_loss, train_clip
 from recap_spark.trainers.schedules import warmup_then_cosine
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 220), "white": (250, 250, 250)}
@@ -19,17 +20,7 @@ PAIRS = [
     (torch.tensor(rgb, dtype=torch.uint8).view(3, 1, 1).expand(3, 16, 16), f"a {name} picture")
     for name, rgb in COLOURS.items()
 ]
-SETTINGS = ClipSettings(
-    steps=40,
-    batch_size=4,
-    peak_rate=5e-3,
-    warmup_steps=4,
-    weight_decay=0.1,
-    beta2=0.98,
-    clip_norm=1.0,
-    precision=torch.float32,
-    log_every=100,
-)
+SETTINGS = replace(SHORT, steps=40, batch_size=4, peak_rate=5e-3, warmup_steps=4, weight_decay=0.1)
 
 
 @pytest.fixture(scope="module")
