@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 import pyarrow as pa
-from fetch_web import pictures
+from fetching.web import pictures
 from reporting import print_claim, print_machine
 
 from recap_spark.models.pixels import OPENAI_MEAN

@@ -7,7 +7,7 @@ named by --img2dataset or IMG2DATASET_PYTHON. The servers are processes of their
 --hosts loopback addresses are the hosts. Neither side writes, both verify sha256, neither's start is timed.
 Both are tuned in the same run, on a fifth of the rows: img2dataset by its threads, ours by its connections.
 A task has one decoder, since there are as many tasks as cores (conf/base.yml's two are for larger machines).
-A third side has only our libraries' client, hash and decoding (fetch_bare.py), which is a bound for ours.
+A third side has only our libraries' client, hash and decoding (fetching/bare.py), which is a bound for ours.
 Every claim's ratio is made so that more is better.
 
 kept      pictures kept as they came, proven to decode. img2dataset: skip_reencode, resize_mode no. Its
@@ -34,11 +34,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NoReturn
 
-from fetch_against import RESIZED, kept, resized
-from fetch_bench import Bench, Claim, note
-from fetch_profile import print_profile
-from fetch_sides import Web, healthy
-from fetch_web import hosts, pictures, serving
+from fetching.against import RESIZED, kept, resized
+from fetching.bench import Bench, Claim, note
+from fetching.profile import print_profile
+from fetching.sides import Web, healthy
+from fetching.web import hosts, pictures, serving
 from reporting import Series, print_claim, print_machine, print_table
 
 from recap_spark.settings.fetch_limits import FetchLimits

@@ -6,7 +6,7 @@ import argparse
 import os
 from dataclasses import dataclass
 
-from fetch_sides import PROCESSES, Run, Web, run_ours
+from fetching.sides import PROCESSES, Run, Web, run_ours
 from reporting import Series
 
 from recap_spark.settings.fetch_limits import FetchLimits

@@ -1,6 +1,6 @@
 """A web on loopback that is not the bound: prebuilt replies, a few processes, a host for each address
 
-python benchmarks/fetch_web.py --hosts 100 --processes 2
+In this folder's parent: python -m fetching.web --hosts 100 --processes 2
 
 /picture/N              one of 64 JPEGs of 512 px
 /slow/N /silent/N       the picture after two seconds; no reply at all

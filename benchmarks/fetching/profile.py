@@ -24,7 +24,7 @@ from pathlib import Path
 
 import aiohttp
 import pyarrow as pa
-from fetch_sides import Web
+from fetching.sides import Web
 from pyspark.sql import functions as F
 from rich.console import Console
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from fetch_bare import run_bare
-from fetch_bench import Bench, Claim, note
-from fetch_sides import Peer, fastest, healthy, run_ours, said
+from fetching.bare import run_bare
+from fetching.bench import Bench, Claim, note
+from fetching.sides import Peer, fastest, healthy, run_ours, said
 from reporting import Series, print_table
 
 from recap_spark.settings.pictures import PictureRules

@@ -13,7 +13,7 @@ from functools import partial
 from hashlib import sha256
 
 import aiohttp
-from fetch_sides import Web, timed_shares
+from fetching.sides import Web, timed_shares
 
 from recap_spark.settings.pictures import PictureRules
 from recap_spark.workers.pictures.pictures import PictureError

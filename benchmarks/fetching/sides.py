@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fetch_memory import watched
+from fetching.memory import watched
 
 from recap_spark.settings.fetch_limits import FetchLimits
 from recap_spark.settings.pictures import DecodeLimits, PictureRules
@@ -68,7 +68,7 @@ class Run:
 
     seconds: float
     statuses: Counter[str]
-    peak_bytes: int  # of the larger process with its decoders, see `fetch_memory`; 0 where nobody watched
+    peak_bytes: int  # of the larger process with its decoders, see `memory`; 0 where nobody watched
 
 
 def run_ours(
