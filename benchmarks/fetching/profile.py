@@ -42,7 +42,7 @@ from recap_spark.workers.fetching.fetcher import FETCHED
 from recap_spark.workers.pictures.pictures import decode_rgb, opened
 from recap_spark.workers.pictures.preparing import prepare
 
-_CONF = Path(__file__).parents[1] / "conf"
+_CONF = Path(__file__).parents[2] / "conf"
 _AT_ONCE = 32  # of the client alone
 _ALONE = 1000  # pictures, of each part alone
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
