@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "settings": (),
     "models": (),
     "models.clip": ("models",),
-    "models.llava": ("models",),
+    "models.kernels": (),
+    "models.llava": ("models", "models.kernels"),
     "workers": ("settings",),
     "workers.pictures": ("settings",),
     "workers.fetching": ("settings", "workers.pictures"),
@@ -62,7 +63,7 @@ MAY_IMPORT = {
         "workers.captioning",
     ),
     "report": ("lake", "planning", "stages", "stages.fetch"),
-    "miniature": ("settings", "models", "trainers.captioner", "trainers.clip"),
+    "miniature": ("settings", "models", "trainers", "trainers.captioner", "trainers.clip"),
 }
 # What every room shares.
 SHARED = {"", "errors", "statuses", "tables", "lake", "draw", "progress", "tracking"}

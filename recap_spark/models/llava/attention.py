@@ -1,7 +1,7 @@
 """queries + keys + values → attention, over a prompt and over a cache of slots
 
-On a GPU in half precision through torch's variable-length flash attention, which takes grouped queries
-without copying keys for them and reads of each slot only what is filled; elsewhere through SDPA or products.
+On a GPU in half precision prompts go through SDPA, by cuDNN's kernel where there is one, and slots through a
+kernel of this project that reads of each only what is filled; elsewhere both go through SDPA or products.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.attention.varlen import varlen_attn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 # b prompts, q queries, p keys of a prompt, s slots, t positions of a slot, h heads, g key-value heads,
@@ -22,8 +22,14 @@ _QUERY_ROWS = 4  # at once: MKL multiplies four with a slot's keys in less time 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def has_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether variable-length flash attention can run: a GPU since Ampere, half precision."""
+_FASTEST_FIRST = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
+
+
+WIDTHS = (16, 32, 64, 128)  # of a head, that the kernel over slots takes
+
+
+def has_kernels(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this project's kernels can run: a GPU since Ampere, half precision."""
     return (
         device.type == "cuda"
         and dtype in (torch.float16, torch.bfloat16)
@@ -32,53 +38,42 @@ def has_flash_attention(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def empty_cache(
-    slots: int, positions: int, *, groups: int, width: int, like: Tensor, flash: bool
+    slots: int, positions: int, *, groups: int, width: int, like: Tensor, fused: bool
 ) -> tuple[Tensor, Tensor]:
     """Keys and values of zeros, [slots, t, g, d] each, in memory as `slot_attention` reads them fastest."""
-    if flash:
-        shape = (slots, positions, groups, width)
-        return like.new_zeros(shape), like.new_zeros(shape)
+    if fused:
+        shape = (slots, groups, positions, width)  # what one head of a slot reads lies in one piece
+        return like.new_zeros(shape).transpose(1, 2), like.new_zeros(shape).transpose(1, 2)
     # A product of a few queries reads both row by row: keys along the positions, values along a head's width.
-    keys_sgdt = like.new_zeros(slots, groups, width, kept_positions(positions, flash=flash))
+    keys_sgdt = like.new_zeros(slots, groups, width, kept_positions(positions, fused=fused))
     values_sgtd = like.new_zeros(slots, groups, positions, width)
     return keys_sgdt[..., :positions].permute(0, 3, 1, 2), values_sgtd.transpose(1, 2)
 
 
-def kept_positions(positions: int, *, flash: bool) -> int:
+def kept_positions(positions: int, *, fused: bool) -> int:
     """How many positions of keys an `empty_cache` has memory for."""
-    return positions if flash else _rounded_up(positions, to=_CACHE_LINE)
+    return positions if fused else _rounded_up(positions, to=_CACHE_LINE)
 
 
-def prompt_attention(*, flash: bool) -> Attend:
+def prompt_attention(*, fused: bool) -> Attend:
     """Causal attention [b, q, h, d], [b, p, g, d], [b, p, g, d] → [b, q, h, d].
 
     The queries are the last q of the p positions.
     """
-    return _flash_over_prompt if flash else _sdpa_over_prompt
+    return _fastest_over_prompt if fused else _sdpa_over_prompt
 
 
-def slot_attention(lengths: Tensor, *, reach: int, positions: int, flash: bool) -> Attend:
+def slot_attention(lengths: Tensor, *, reach: int, fused: bool) -> Attend:
     """Attention of one query a slot, [s, h, d], over an `empty_cache` since filled → [s, h, d].
 
     Slot i of the first s sees its positions 0 … lengths[i], but none from `reach` on. The result serves every
     layer of one step.
     """
-    rows = lengths.shape[0]
-    if not flash:
+    if not fused:
         return _products_over_slots(lengths, reach=reach)
-    starts_q = torch.arange(rows + 1, dtype=torch.int32, device=lengths.device)
-    starts_k = starts_q * positions
-    filled = (lengths + 1).int()
+    from recap_spark.models.kernels.slot_attention import attend_slots
 
-    def attend(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        some_k, some_v = keys[:rows].flatten(0, 1), values[:rows].flatten(0, 1)
-        seen = varlen_attn(
-            query, some_k, some_v, starts_q, starts_k, 1, positions, enable_gqa=True, seqused_k=filled
-        )
-        assert isinstance(seen, Tensor)  # a pair only where the log-sum-exp is asked for
-        return seen
-
-    return attend
+    return lambda query, keys, values: attend_slots(query, keys, values, lengths)
 
 
 def _products_over_slots(lengths: Tensor, *, reach: int) -> Attend:
@@ -121,23 +116,18 @@ def _sdpa_over_prompt(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     return seen_bhqd.transpose(1, 2)
 
 
-def _flash_over_prompt(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    batch, count, positions = query.shape[0], query.shape[1], keys.shape[1]
-    steps = torch.arange(batch + 1, dtype=torch.int32, device=query.device)
-    # Flash attention's causal window ends with the last query at the last key.
-    seen = varlen_attn(
-        query.flatten(0, 1),
-        keys.flatten(0, 1),
-        values.flatten(0, 1),
-        steps * count,
-        steps * positions,
-        count,
-        positions,
-        window_size=(-1, 0),
-        enable_gqa=True,
-    )
-    assert isinstance(seen, Tensor)
-    return seen.view_as(query)
+def _fastest_over_prompt(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    count, positions = query.shape[1], keys.shape[1]
+    assert count in (1, positions), "a prompt is read whole; its last layer asks for one query"
+    with sdpa_kernel(_FASTEST_FIRST, set_priority=True):
+        seen_bhqd = scaled_dot_product_attention(
+            query.transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
+            is_causal=count == positions,
+            enable_gqa=True,
+        )
+    return seen_bhqd.transpose(1, 2)
 
 
 def _rounded_up(count: int, *, to: int) -> int:

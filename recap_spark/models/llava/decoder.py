@@ -13,17 +13,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, rms_norm, silu
+from torch.nn.functional import embedding
 
 from recap_spark.errors import WeightsError
-from recap_spark.models.llava.attention import has_flash_attention, prompt_attention, slot_attention
+from recap_spark.models.llava.attention import WIDTHS, has_kernels, prompt_attention, slot_attention
 from recap_spark.models.llava.float8 import require_float8
 from recap_spark.models.llava.linears import Linear, fused
+from recap_spark.models.llava.operations import (
+    KeysValues,
+    Operations,
+    Rows,
+    fused_operations,
+    plain_operations,
+)
 
 # b prompts, q new positions, s slots, t positions of a slot, h heads, g key-value heads, d width of a head,
 # e embedding
-
-KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class Decoder:
     sin_td: Tensor  # of half the width: both halves turn by the same angles
     heads: int
     groups: int
-    epsilon: float
-    flash: bool
+    operations: Operations
+    fused: bool  # whether this project's kernels run it, on a GPU
 
     @property
     def width(self) -> int:
@@ -75,6 +80,11 @@ def read_decoder(model: Any, *, positions: int, float8: bool) -> Decoder:
     weight = llama.embed_tokens.weight
     if float8:
         require_float8(weight.device, weight.dtype)
+    fused_kernels = has_kernels(weight.device, weight.dtype)
+    if fused_kernels and (width := llama.layers[0].self_attn.head_dim) not in WIDTHS:
+        raise WeightsError(
+            f"engine slots: want heads of {WIDTHS} on a GPU, found {width}: use engine generate"
+        )
     with torch.no_grad():
         cos, sin = llama.rotary_emb(weight[:1, :1], torch.arange(positions, device=weight.device)[None])
         return Decoder(
@@ -83,11 +93,11 @@ def read_decoder(model: Any, *, positions: int, float8: bool) -> Decoder:
             norm_e=llama.norm.weight.detach(),
             head=fused([model.lm_head], float8=False),
             cos_td=cos[0],
-            sin_td=sin[0, :, : sin.shape[-1] // 2],
+            sin_td=sin[0, :, : sin.shape[-1] // 2].contiguous(),
             heads=config.num_attention_heads,
             groups=config.num_key_value_heads,
-            epsilon=config.rms_norm_eps,
-            flash=has_flash_attention(weight.device, weight.dtype),
+            operations=_operations(config, fused=fused_kernels, float8=float8),
+            fused=fused_kernels,
         )
 
 
@@ -102,26 +112,30 @@ def read_beginning(decoder: Decoder, tokens: Tensor) -> list[KeysValues]:
 
 
 def read_prompts(
-    decoder: Decoder, embeds: Tensor, beginning: list[KeysValues]
+    decoder: Decoder, embeds: Tensor, beginning: Sequence[KeysValues]
 ) -> tuple[Tensor, list[KeysValues]]:
     """Embeddings [b, q, e] after a shared beginning → logits of the last position [b, v], and keys and values
     [b, q, g, d] of every layer for the cache.
     """
     batch, count, _ = embeds.shape
     first = beginning[0][0].shape[1]
-    turn = _turn(decoder, slice(first, first + count))
-    attend = prompt_attention(flash=decoder.flash)
-    hidden, filled = embeds, []
-    for layer, (first_keys, first_values) in zip(decoder.layers, beginning, strict=True):
-        query, keys, values = _project(decoder, layer, hidden, turn)
+    places = torch.arange(first, first + count, device=embeds.device).repeat(batch)
+    rotate = decoder.operations.rotation(decoder.cos_td, decoder.sin_td, places)
+    attend = prompt_attention(fused=decoder.fused)
+    hidden, filled = embeds.flatten(0, 1), []
+    rows = decoder.operations.norm(hidden, decoder.layers[0].attention_norm_e)
+    for number, (layer, (first_keys, first_values)) in enumerate(zip(decoder.layers, beginning, strict=True)):
+        turned = rotate(layer.qkv(rows), None)
+        query, keys, values = (part.view(batch, count, *part.shape[1:]) for part in turned)
         filled.append((keys, values))
-        if len(filled) == len(decoder.layers):
-            query, hidden = query[:, -1:], hidden[:, -1:]
+        if number + 1 == len(decoder.layers):
+            query, hidden = query[:, -1:], hidden.view(batch, count, -1)[:, -1]
         if first:
             keys = torch.cat((first_keys.expand(batch, -1, -1, -1), keys), dim=1)
             values = torch.cat((first_values.expand(batch, -1, -1, -1), values), dim=1)
-        hidden = _advance(decoder, layer, hidden, attend(query, keys, values))
-    return _logits(decoder, hidden[:, -1]), filled
+        seen = attend(query, keys, values).flatten(0, 1)
+        hidden, rows = _advance(decoder, number, hidden, seen)
+    return decoder.head(rows), filled
 
 
 def read_tokens(
@@ -132,49 +146,32 @@ def read_tokens(
     Its keys and values are written at position `lengths` [s], the first that is not filled, of the cache's
     [slots, t, g, d]. No length is `reach` or more.
     """
-    turn = _turn(decoder, lengths)
-    place = torch.arange(tokens.shape[0], device=lengths.device), lengths
-    attend = slot_attention(lengths, reach=reach, positions=cache[0][0].shape[1], flash=decoder.flash)
+    rotate = decoder.operations.rotation(decoder.cos_td, decoder.sin_td, lengths)
+    attend = slot_attention(lengths, reach=reach, fused=decoder.fused)
     hidden = embedding(tokens, decoder.embedding_ve)
-    for layer, (keys, values) in zip(decoder.layers, cache, strict=True):
-        query, key, value = _project(decoder, layer, hidden, turn)
-        keys.index_put_(place, key)
-        values.index_put_(place, value)
-        hidden = _advance(decoder, layer, hidden, attend(query, keys, values))
-    return _logits(decoder, hidden)
+    rows = decoder.operations.norm(hidden, decoder.layers[0].attention_norm_e)
+    for number, (layer, (keys, values)) in enumerate(zip(decoder.layers, cache, strict=True)):
+        query, _, _ = rotate(layer.qkv(rows), (keys, values))
+        hidden, rows = _advance(decoder, number, hidden, attend(query, keys, values))
+    return decoder.head(rows)
 
 
-def _turn(decoder: Decoder, places: slice | Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary embeddings' cosines and sines, [..., 1, d] and [..., 1, d / 2]."""
-    return decoder.cos_td[places].unsqueeze(-2), decoder.sin_td[places].unsqueeze(-2)
+def _advance(decoder: Decoder, number: int, hidden: Tensor, seen: Tensor) -> tuple[Tensor, Rows]:
+    """What a layer does with what its attention saw, [m, h, d]: its output, and that normed for the next."""
+    operations, layer = decoder.operations, decoder.layers[number]
+    attended = layer.out(operations.rows(seen.flatten(-2)))
+    hidden, rows = operations.add_norm(hidden, attended, layer.mlp_norm_e)
+    delta = layer.down(operations.gate(layer.gate_up(rows)))
+    if number + 1 < len(decoder.layers):
+        return operations.add_norm(hidden, delta, decoder.layers[number + 1].attention_norm_e)
+    return hidden, operations.last_norm(hidden, delta, decoder.norm_e)
 
 
-def _project(
-    decoder: Decoder, layer: Layer, hidden: Tensor, turn: tuple[Tensor, Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """hidden [..., e] → query [..., h, d], key and value [..., g, d], query and key turned."""
-    cos, sin = turn
-    qkv = layer.qkv(_normed(decoder, hidden, layer.attention_norm_e))
-    qkv = qkv.view(*qkv.shape[:-1], -1, decoder.width)
-    straight, half = qkv[..., : -decoder.groups, :], decoder.width // 2
-    turned = straight * cos
-    turned[..., :half].addcmul_(straight[..., half:], sin, value=-1)
-    turned[..., half:].addcmul_(straight[..., :half], sin)
-    return turned[..., : decoder.heads, :], turned[..., decoder.heads :, :], qkv[..., -decoder.groups :, :]
-
-
-def _advance(decoder: Decoder, layer: Layer, hidden: Tensor, seen: Tensor) -> Tensor:
-    hidden = layer.out(seen.flatten(-2)).add_(hidden)
-    gate, up = layer.gate_up(_normed(decoder, hidden, layer.mlp_norm_e)).chunk(2, dim=-1)
-    return layer.down(silu(gate).mul_(up)).add_(hidden)
-
-
-def _normed(decoder: Decoder, hidden: Tensor, weight: Tensor) -> Tensor:
-    return rms_norm(hidden, (hidden.shape[-1],), weight, decoder.epsilon)
-
-
-def _logits(decoder: Decoder, hidden: Tensor) -> Tensor:
-    return decoder.head(_normed(decoder, hidden, decoder.norm_e))
+def _operations(config: Any, *, fused: bool, float8: bool) -> Operations:
+    heads, groups = config.num_attention_heads, config.num_key_value_heads
+    if fused:
+        return fused_operations(epsilon=config.rms_norm_eps, heads=heads, groups=groups, scaled=float8)
+    return plain_operations(epsilon=config.rms_norm_eps, heads=heads, groups=groups)
 
 
 def _layer(layer: Any, *, float8: bool) -> Layer:

@@ -79,8 +79,11 @@ class SlotEngine:
         self._stops = torch.tensor(sorted(stop_ids), device=model.device)
         self._stop_ids = stop_ids
         self._decoder = read_decoder(model, positions=self._positions, float8=limits.float8_linears)
+        # Keys of a shared beginning spare products; a GPU that reads prompts whole spares copies of them.
+        shared, own = (before[:0], before) if self._decoder.fused else (before, before[:0])
         with torch.inference_mode():
-            self._beginning = read_beginning(self._decoder, before)
+            self._beginning = read_beginning(self._decoder, shared)
+            self._opening_qe = embedding(own, self._decoder.embedding_ve)
             self._ending_qe = embedding(after, self._decoder.embedding_ve)
         self._prompt_bytes = prefill_bytes(
             self._decoder, positions=len(prompt), intermediate=model.config.text_config.intermediate_size
@@ -129,7 +132,9 @@ class SlotEngine:
             raise ValueError(f"want at most {self._limits.max_new_tokens} new tokens, found {max(longest)}")
         pixels = torch.stack([picture.pixels for picture in pictures]).to(self._device)
         seen_bne = image_embeds(self._vision, self._normal(pixels))
-        embeds_bqe = torch.cat((seen_bne, self._ending_qe.expand(len(pictures), -1, -1)), dim=1)
+        around = (text_qe.expand(len(pictures), -1, -1) for text_qe in (self._opening_qe, self._ending_qe))
+        opening_bqe, ending_bqe = around
+        embeds_bqe = torch.cat((opening_bqe, seen_bne, ending_bqe), dim=1)
         logits, filled = read_prompts(self._decoder, embeds_bqe, self._beginning)
         fill(
             self.slots,
@@ -199,8 +204,9 @@ class SlotEngine:
         eager = partial(step, self._decoder, slots, self._stops)
         if self._device.type != "cuda":
             return lambda rows, reach: eager(rows=rows, reach=reach)
+        # No way back from here to the engine: a cycle would keep a dropped one's memory until Python looks.
         graphed = GraphedStep(
-            step=lambda rows: eager(rows=rows, reach=self._positions),
+            step=partial(_step_to_the_end, eager, self._positions),
             slots=slots.count,
             state=(slots.tokens_s, slots.lengths_s, slots.finished_s, slots.said_sm),
         )
@@ -222,6 +228,10 @@ class SlotEngine:
 
     def _on_device(self) -> AbstractContextManager[object]:
         return torch.cuda.device(self._device) if self._device.type == "cuda" else nullcontext()
+
+
+def _step_to_the_end(eager: Callable[..., None], positions: int, rows: int) -> None:
+    eager(rows=rows, reach=positions)
 
 
 def _fits(work: Callable[[], None]) -> bool:

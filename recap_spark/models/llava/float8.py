@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from recap_spark.errors import PlatformError
+from recap_spark.models.llava.operations import Rows, Scaled
 
 LARGEST = torch.finfo(torch.float8_e4m3fn).max  # 448
 _SMALLEST = 1e-12  # of a scale: a row of zeros has one too
@@ -38,22 +39,21 @@ def to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows * scale.reciprocal().to(rows.dtype)).to(torch.float8_e4m3fn), scale
 
 
-def float8_linear(weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """A product with bfloat16 [n, k], kept as float8: [..., k] → [..., n]."""
+def float8_linear(weight: Tensor) -> Callable[[Rows], Tensor]:
+    """A product with bfloat16 [n, k], kept as float8: rows of k, scaled already or scaled here → [m, n]."""
     # Products by rows want the second operand by columns: [k, n], n its slow index.
     weight_8, scale_n1 = to_float8(weight)
     weight_kn, scale_1n = weight_8.t(), scale_n1.t().contiguous()
 
-    def linear(hidden: Tensor) -> Tensor:
-        rows_8, scale_m1 = to_float8(hidden.reshape(-1, hidden.shape[-1]))
-        product = torch._scaled_mm(
-            rows_8,
+    def linear(rows: Rows) -> Tensor:
+        values_mk, scale_m1 = rows if isinstance(rows, Scaled) else to_float8(rows)
+        return torch._scaled_mm(
+            values_mk,
             weight_kn,
             scale_a=scale_m1,
             scale_b=scale_1n,
             out_dtype=torch.bfloat16,
             use_fast_accum=True,
         )
-        return product.view(*hidden.shape[:-1], -1)
 
     return linear

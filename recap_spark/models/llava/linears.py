@@ -11,8 +11,9 @@ from torch.nn.functional import linear
 
 from recap_spark.errors import WeightsError
 from recap_spark.models.llava.float8 import float8_linear
+from recap_spark.models.llava.operations import Rows
 
-Linear = Callable[[Tensor], Tensor]
+Linear = Callable[[Rows], Tensor]
 
 
 def fused(modules: Sequence[nn.Linear], *, float8: bool) -> Linear:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from recap_spark.models.llava.attention import empty_cache, kept_positions
-from recap_spark.models.llava.decoder import Decoder, KeysValues, read_tokens
+from recap_spark.models.llava.decoder import Decoder, read_tokens
+from recap_spark.models.llava.operations import KeysValues
 
 # s slots, t positions of a slot, m new tokens at most
 
@@ -80,7 +81,7 @@ class Slots:
 def slot_bytes(decoder: Decoder, *, positions: int) -> int:
     """Bytes that one slot's keys and values take."""
     one = decoder.groups * decoder.width * decoder.embedding_ve.element_size()
-    return len(decoder.layers) * (kept_positions(positions, flash=decoder.flash) + positions) * one
+    return len(decoder.layers) * (kept_positions(positions, fused=decoder.fused) + positions) * one
 
 
 def prefill_bytes(decoder: Decoder, *, positions: int, intermediate: int) -> int:
@@ -111,7 +112,7 @@ def new_slots(
             groups=decoder.groups,
             width=decoder.width,
             like=decoder.embedding_ve,
-            flash=decoder.flash,
+            fused=decoder.fused,
         )
         keys[:, : first_keys.shape[1]] = first_keys
         values[:, : first_values.shape[1]] = first_values

@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention, silu
+from torch.nn.functional import linear, scaled_dot_product_attention, silu
 from transformers.activations import QuickGELUActivation
 
 from recap_spark.errors import WeightsError
+from recap_spark.models.llava.attention import has_kernels
 from recap_spark.models.llava.linears import Linear, fused
 
 # b images, n patches, c the tower's embedding, h heads, d width of a head, e the decoder's embedding
@@ -96,8 +97,18 @@ def _layer(layer: Any) -> VisionLayer:
         qkv=fused([attention.q_proj, attention.k_proj, attention.v_proj], float8=False),
         out=fused([attention.out_proj], float8=False),
         mlp_norm=layer.layer_norm2,
-        mlp=partial(_quick_gelu_mlp, mlp.fc1, mlp.fc2) if quick else mlp,
+        mlp=partial(_mlp_of(mlp.fc1.weight), mlp.fc1, mlp.fc2) if quick else mlp,
     )
+
+
+def _mlp_of(weight: Tensor) -> Callable[[nn.Linear, nn.Linear, Tensor], Tensor]:
+    return _fused_mlp if has_kernels(weight.device, weight.dtype) else _quick_gelu_mlp
+
+
+def _fused_mlp(up: nn.Linear, down: nn.Linear, hidden: Tensor) -> Tensor:
+    from recap_spark.models.kernels.rows import quick_gelu_
+
+    return linear(quick_gelu_(linear(hidden, up.weight, up.bias)), down.weight, down.bias)
 
 
 def _quick_gelu_mlp(up: nn.Linear, down: nn.Linear, hidden: Tensor) -> Tensor:

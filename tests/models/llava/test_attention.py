@@ -15,13 +15,13 @@ def test_each_slot_sees_what_it_holds_and_no_more(queries, positions, reach):
     torch.manual_seed(queries)
     groups, rows = 2, SLOTS - 2
     like = torch.empty(0)
-    keys, values = empty_cache(SLOTS, positions, groups=groups, width=WIDTH, like=like, flash=False)
+    keys, values = empty_cache(SLOTS, positions, groups=groups, width=WIDTH, like=like, fused=False)
     for cached in (keys, values):
         cached.copy_(torch.randn(SLOTS, positions, groups, WIDTH))
     lengths = torch.randint(0, reach, (rows,))
     query = torch.randn(rows, groups * queries, WIDTH)
 
-    attend = slot_attention(lengths, reach=reach, positions=positions, flash=False)
+    attend = slot_attention(lengths, reach=reach, fused=False)
     seen = attend(query, keys, values)
 
     for slot, length in enumerate(lengths.tolist()):
