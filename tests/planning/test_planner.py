@@ -45,7 +45,7 @@ def test_a_caption_s_pace_is_the_sum_of_its_phases_done_by_hand():
     prefill_s = 8.946e12 / (0.797 * 989e12)
     decode_s = 65 * (2 * (6_979_321_856 + 128256 * 4096) / 512 + 639 * 131_072) / (0.896 * 3.35e12)
     known = caption(figures())
-    assert known.per_worker == pytest.approx(0.6 / (prefill_s + decode_s), rel=1e-4)
+    assert known.per_worker == pytest.approx(0.69 / (prefill_s + decode_s), rel=1e-4)
     assert known.per_worker == pytest.approx(43.5, abs=0.1)
 
 
@@ -94,7 +94,7 @@ def test_the_printed_plan_shows_stages_formulas_and_sources():
     print_plan(stages, gpu="h100", figures=known, console=console)
     text = console.export_text()
     assert "caption: T = 989 x 0.797 TFLOP/s, B = 3.35 x 0.896 TB/s; 1 / (8.95 TFLOP / T + " in text
-    assert "max(1.00 TFLOP / T, 7.35 GB / B)) = 72.5, x 0.6 = 43.5 images/s a GPU, x 256 GPUs" in text
+    assert "max(1.00 TFLOP / T, 7.35 GB / B)) = 72.5, x 0.69 = 50.0 images/s a GPU, x 256 GPUs" in text
     shown = (
         "ingest",
         "fetch",
