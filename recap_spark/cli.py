@@ -18,6 +18,7 @@ from rich.console import Console
 
 from recap_spark.errors import InputError, RecapError
 from recap_spark.lake import Lake
+from recap_spark.machine import read_only
 from recap_spark.machine.session import Platform, platform, start
 from recap_spark.pipeline import ON_DEMAND, STAGES, named, run_all, run_stage
 from recap_spark.progress import Progress
@@ -197,9 +198,10 @@ def sql(query: str, conf: Conf = _LAPTOP) -> None:
     with _opened(conf) as (lake, settings, _):
         if settings.lake.namespace:
             lake.spark.sql(f"USE {settings.lake.namespace}")
+        rows = read_only.query(lake.spark, query, tells=True)
         try:
-            lake.spark.sql(query).show(1000, truncate=False)
-        except PySparkException as error:
+            rows.show(1000, truncate=False)
+        except PySparkException as error:  # what only running it shows: a division by zero
             raise InputError(f"sql: {error}") from error
 
 
@@ -215,8 +217,9 @@ def write_subset(
     with _opened(conf) as (lake, settings, _):
         if settings.lake.namespace:
             lake.spark.sql(f"USE {settings.lake.namespace}")
+        rows = read_only.query(lake.spark, query, tells=False)
         try:
-            written = write(lake.spark.sql(query), output)
+            written = write(rows, output)
         except PySparkException as error:
             raise InputError(f"write-subset: {error}") from error
         typer.echo(f"{written} uids in {output}")

@@ -12,9 +12,10 @@ from delta import DeltaTable, exceptions
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import types as T
 
-from recap_spark.errors import ContractError, InputError, PlatformError
+from recap_spark.errors import InputError, PlatformError
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
+from recap_spark.upkeep import DELETION_VECTORS, check_columns, drop_deletion_vectors, renew_checks
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
 _TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
@@ -39,9 +40,7 @@ class Transaction:
 
 @dataclass(frozen=True)
 class Lake:
-    """The tables of one lake: `catalog.schema.table` where it has a namespace, folders under its root
-    otherwise.
-    """
+    """The tables of a lake: `catalog.schema.table` where it has a namespace, else folders under its root."""
 
     spark: SparkSession
     settings: LakeSettings
@@ -195,25 +194,27 @@ class Lake:
         ).whenMatchedDelete().execute()
 
     def compact(self, table: Table) -> None:
-        """Rewrite small files into large ones, clustered by the table's key."""
+        """Rewrite small files into large ones, clustered by the table's key.
+
+        One that an earlier version made with deletion vectors is rewritten without them.
+        """
         self._handle(table).optimize().executeCompaction()
+        (about,) = self._handle(table).detail().collect()
+        drop_deletion_vectors(self.spark, name=self.name(table.name), features=about["tableFeatures"] or ())
 
     def _make(self, table: Table) -> None:
-        (self._check_columns if self.holds(table) else self._create)(table)
-
-    def _check_columns(self, table: Table) -> None:
-        held = self.spark.read.table(self.name(table.name)).columns
-        if absent := [field for field in table.schema if field.name not in held]:
-            columns = ", ".join(f"{field.name} {field.dataType.simpleString()}" for field in absent)
-            remedy = f"run `ALTER TABLE {self.name(table.name)} ADD COLUMNS ({columns})` first"
-            raise ContractError(f"{table.name}: made by an earlier version, without some columns: {remedy}")
+        if not self.holds(table):
+            self._create(table)
+            return
+        name = self.name(table.name)
+        check_columns(table, name=name, held=self.spark.read.table(name).columns)
+        (about,) = self._handle(table).detail().collect()
+        renew_checks(self.spark, table, name=name, properties=about["properties"])
 
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
         builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.indexed))
-        if table.blob:
-            # A row changed later would else have its whole file rewritten, a gigabyte of others' images.
-            builder = builder.property("delta.enableDeletionVectors", "true")
+        builder = builder.property(DELETION_VECTORS, "false")
         for constraint, condition in table.checks.items():
             # As a property of the new table: ALTER TABLE would cost a commit and a scan for each.
             builder = builder.property(f"delta.constraints.{constraint}", condition)

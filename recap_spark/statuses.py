@@ -13,6 +13,7 @@ class RejectReason(StrEnum):
 
     NULL_UID = "null_uid"
     MALFORMED_UID = "malformed_uid"  # not 32 lower-case hexadecimal digits
+    NOT_UTF8 = "not_utf8"  # a uid or url: as another encoding's bytes it would be another one
     EMPTY_URL = "empty_url"
     NOT_HTTP = "not_http"  # a scheme other than http and https; a url with none is for fetch to judge
     TEXT_TOO_LONG = "text_too_long"  # a page's worth of text is no caption of one picture

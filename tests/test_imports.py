@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "miniature": ("settings", "models", "trainers", "trainers.captioner", "trainers.clip"),
 }
 # What every room shares.
-SHARED = {"", "errors", "statuses", "tables", "lake", "draw", "progress", "tracking"}
+SHARED = {"", "errors", "statuses", "tables", "lake", "upkeep", "draw", "progress", "tracking"}
 
 
 def imported(path: Path) -> set[str]:

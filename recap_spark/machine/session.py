@@ -6,7 +6,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -106,15 +106,16 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
 
 
 @contextmanager
-def arrow_batches(spark: SparkSession, *, rows: int) -> Iterator[None]:
-    """Meanwhile what goes to Python goes in batches of so many rows: for a session that does nothing else."""
-    key = "spark.sql.execution.arrow.maxRecordsPerBatch"
-    before = str(spark.conf.get(key))
-    spark.conf.set(key, str(rows))
+def session_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]:
+    """Meanwhile these settings hold: for a session that does nothing else."""
+    before = {key: str(spark.conf.get(key)) for key in conf}
+    for key, value in conf.items():
+        spark.conf.set(key, value)
     try:
         yield
     finally:
-        spark.conf.set(key, before)
+        for key, value in before.items():
+            spark.conf.set(key, value)
 
 
 def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]:

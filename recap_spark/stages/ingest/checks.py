@@ -20,6 +20,7 @@ def reject_reason(*, longest_text: int) -> Column:
     return F.coalesce(
         _when(F.col("mistyped"), RejectReason.WRONG_TYPE),
         _when(F.col("uid").isNull(), RejectReason.NULL_UID),
+        _when(~F.is_valid_utf8(F.col("uid")) | ~F.is_valid_utf8(url), RejectReason.NOT_UTF8),
         _when(~is_md5_like(F.col("uid")), RejectReason.MALFORMED_UID),
         _when(F.coalesce(url, F.lit("")) == "", RejectReason.EMPTY_URL),
         # `host:8080/` is a url without a scheme, which fetch answers as it answers any that it cannot parse.

@@ -11,31 +11,28 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
-from recap_spark.machine.session import arrow_batches
+from recap_spark.machine.session import session_conf
 from recap_spark.progress import Progress
 from recap_spark.settings.ingest import IngestSettings
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.ingest.checks import readable, reject_reason, repaired
 from recap_spark.stages.ingest.deduplication import Outcome, contested_hashes, settle, uid_hash
-from recap_spark.stages.ingest.metadata import (
-    LAYOUTS,
-    Survey,
-    count_rows,
-    list_files,
-    read_rows,
-    survey_files,
-)
+from recap_spark.stages.ingest.files import Survey, list_files, over_sound_files, survey_files
+from recap_spark.stages.ingest.layouts import LAYOUTS
+from recap_spark.stages.ingest.metadata import read_rows
 from recap_spark.stages.ingest.published import add_published, identify, settle_published
 from recap_spark.stages.ingest.rejects import is_unsaid, refuse, refused_files, retract
 from recap_spark.stages.ingest.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
 from recap_spark.workers.partition import ahead
 
+_MENDED = ("text_repaired", "sha256_unknown")  # marks of rows that go on all the same
+_NO_ENDS = frozenset({Outcome.DISPLACED, *_MENDED})
 _BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
 
 
@@ -73,8 +70,12 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     parts = [files[first : first + step] for first in range(0, len(files), step)]
     looks = (survey_files(lake.spark, part, LAYOUTS[asked.layout]) for part in parts)
     counts: Counter[str] = Counter()
+    conf = {
+        "spark.sql.execution.arrow.maxRecordsPerBatch": str(asked.rows_per_batch),
+        "spark.sql.caseSensitive": "true",  # a file may have both url and URL
+    }
     with (
-        arrow_batches(lake.spark, rows=asked.rows_per_batch),
+        session_conf(lake.spark, conf),
         progress.stage("ingest", rows=len(files), unit="files") as advance,
         # The next files' footers are read meanwhile: on an object store each is a wait of its own.
         closing(ahead(looks, size=1)) as surveys,
@@ -83,22 +84,23 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
         made = beside.submit(lake.create, SAMPLES, REJECTS)  # while the first footers are read
         for number, (part, survey) in enumerate(zip(parts, surveys, strict=True)):
             made.result()
-            counts += _ingest_files(lake, asked, survey, selection)
+            work = partial(_ingest_files, lake, asked, selection)
+            counts += over_sound_files(lake.spark, survey, work)
             advance(len(part), note=f"files {number * step} to {number * step + len(part) - 1}")
     return counts
 
 
 def _ingest_files(
-    lake: Lake, settings: IngestSettings, survey: Survey, selection: Selection | None
+    lake: Lake, settings: IngestSettings, selection: Selection | None, survey: Survey
 ) -> Counter[str]:
     if survey.refused:
         lake.upsert(REJECTS, refused_files(lake, survey))
     if not survey.readable:
         return _by_file(survey)
     rows = read_rows(lake.spark, survey, LAYOUTS[settings.layout])
-    with ThreadPoolExecutor(1) as beside:  # one thread, so that what is wanted first is asked first
+    found = sum(survey.rows.values())
+    with ThreadPoolExecutor(1) as beside:
         unsaid = beside.submit(is_unsaid, lake, survey.files).result
-        found = beside.submit(count_rows, lake.spark, survey).result
         again = tuple(survey.files)
         if settings.layout == "recap":
             counts = _ingest_published(lake, settings, rows, again=again, unsaid=unsaid)
@@ -108,9 +110,9 @@ def _ingest_files(
                 incoming = Incoming(checked, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
                 version, rivals = lake.as_of_now(SAMPLES)
                 counts = left_out + _ingest_rows(lake, incoming, rivals=rivals, version=version)
-        answered = sum(count for outcome, count in counts.items() if outcome != Outcome.DISPLACED)
-        if found() != answered:
-            held = f"{found()} rows in {len(survey.files)} files"
+        answered = sum(count for outcome, count in counts.items() if outcome not in _NO_ENDS)
+        if found != answered:
+            held = f"{found} rows in {len(survey.files)} files"
             raise AccountingError(f"ingest: {held}, {answered} answered for: {dict(counts)}")
     return counts + _by_file(survey)
 
@@ -155,12 +157,15 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     # must not move.
     contested = contested_hashes(incoming.rows, rivals).localCheckpoint()
     hashes = _hinted(contested, most=contested.count())
-    special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
+    mended = Observation()
+    seen = incoming.rows.observe(mended, *(F.count_if(name).alias(name) for name in _MENDED))
+    special = incoming.as_samples(_refused_or_contested(seen, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
     held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
     settled = settle(claims, held).localCheckpoint()
     counts = _counts(special, settled)
     specials = counts.total() - counts[Outcome.DISPLACED]
+    marks = Counter({name: count for name, count in mended.get.items() if count})
     displaces, winners = counts[Outcome.DISPLACED] > 0, counts.pop(Outcome.ADDED, 0)
     rejects = _rejects(special, claims, settled, rivals)
     retract(lake, rejects, files=() if incoming.unsaid() else incoming.again)
@@ -168,7 +173,7 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid() and not displaces)
     if not displaces and not winners and incoming.rows.count() == specials:
         refusing()  # no commit of samples, not even an empty one
-        return counts
+        return counts + marks
     # Whatever shares a uid, or its hash, with a special row is special itself.
     taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct(), most=specials)
     samples = _samples(incoming, taken, _of(claims, settled, Outcome.ADDED))
@@ -184,7 +189,7 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
         refused.result()
     if added is None:
         raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
-    return counts + Counter({str(Outcome.ADDED): added})
+    return counts + marks + Counter({str(Outcome.ADDED): added})
 
 
 def _samples(incoming: Incoming, taken: DataFrame, winners: DataFrame) -> DataFrame:

@@ -13,7 +13,7 @@ from recap_spark.lake import Lake, Transaction
 from recap_spark.settings.ingest import IngestSettings
 from recap_spark.settings.prompt import PROMPT
 from recap_spark.stages.ingest.deduplication import hash_of
-from recap_spark.stages.ingest.metadata import RECAP
+from recap_spark.stages.ingest.layouts import RECAP
 from recap_spark.statuses import CaptionStatus, RejectReason
 from recap_spark.tables import CAPTIONERS, CAPTIONS, ORIGINAL, RATINGS, SAMPLES, SCORES, Table
 

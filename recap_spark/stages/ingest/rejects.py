@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recap_spark.lake import Lake, Transaction
-from recap_spark.stages.ingest.metadata import Survey
+from recap_spark.stages.ingest.files import Survey
 from recap_spark.statuses import FILTERED, RejectReason
 from recap_spark.tables import REJECTS
 

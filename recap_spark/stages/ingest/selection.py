@@ -28,8 +28,10 @@ from recap_spark.settings.ingest import (
     IngestSettings,
 )
 from recap_spark.stages.ingest.checks import is_md5_like, reject_reason
+from recap_spark.stages.ingest.files import Survey, over_sound_files, survey_files
 from recap_spark.stages.ingest.fractions import Cut, find_cut
-from recap_spark.stages.ingest.metadata import DATACOMP, read_rows, survey_files
+from recap_spark.stages.ingest.layouts import DATACOMP
+from recap_spark.stages.ingest.metadata import read_rows
 from recap_spark.stages.ingest.rejects import refuse, take_back
 from recap_spark.statuses import FILTERED, RejectReason
 from recap_spark.tables import REJECTS, SAMPLES
@@ -152,10 +154,14 @@ def _condition(spark: SparkSession, one: Filter, files: list[str]) -> _Condition
 
 def _cut(spark: SparkSession, one: ClipFractionFilter, files: list[str]) -> Cut | None:
     survey = survey_files(spark, files, DATACOMP)
-    if not survey.readable:
-        return None
-    scores = read_rows(spark, survey, DATACOMP).select("uid", one.column)
-    cut = find_cut(scores, one.column, fraction=one.fraction)
+
+    def cut_of(sound: Survey) -> Cut | None:
+        if not sound.readable:
+            return None
+        scores = read_rows(spark, sound, DATACOMP).select("uid", one.column)
+        return find_cut(scores, one.column, fraction=one.fraction)
+
+    cut = over_sound_files(spark, survey, cut_of)
     log.info("ingest: the best %s by %s end at %s", one.fraction, one.column, cut)
     return cut
 

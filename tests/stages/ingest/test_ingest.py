@@ -2,70 +2,25 @@
 come in.
 """
 
-import hashlib
 import shutil
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from metadata_files import DATACOMP, retyped, row, run, uid, write
 from pyspark.sql import functions as F
-from rich.console import Console
 
 from recap_spark.errors import InputError
 from recap_spark.lake import Lake, Transaction
-from recap_spark.progress import Progress
 from recap_spark.settings.schema import LakeSettings
-from recap_spark.stages.ingest import ingest
 from recap_spark.stages.ingest.deduplication import settle
 from recap_spark.tables import CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
 
 pytestmark = pytest.mark.spark
 
-BOXES = pa.list_(pa.list_(pa.float64()))
-DATACOMP = pa.schema(
-    [
-        ("uid", pa.string()),
-        ("url", pa.string()),
-        ("text", pa.string()),
-        ("original_width", pa.int64()),
-        ("original_height", pa.int64()),
-        ("clip_b32_similarity_score", pa.float32()),
-        ("clip_l14_similarity_score", pa.float32()),
-        ("face_bboxes", BOXES),
-        ("sha256", pa.string()),
-    ]
-)
 CONTENT = [name for name in SAMPLES.schema.names if name not in {"source_file", "source_row"}]
-
-
-def uid(name: str) -> str:
-    return hashlib.md5(name.encode()).hexdigest()
-
-
-def row(name: str, **changed) -> dict:
-    """A good row of DataComp's metadata, but for what is changed."""
-    good = {"uid": uid(name), "url": f"https://host.test/{name}.jpg", "text": f"a picture of {name}"}
-    sizes = {"original_width": 640, "original_height": 480}
-    scores = {"clip_b32_similarity_score": 0.25, "clip_l14_similarity_score": 0.2}
-    return good | sizes | scores | {"face_bboxes": [], "sha256": "5" * 64} | changed
-
-
-def write(path: Path, *rows: dict, schema: pa.Schema = DATACOMP) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
-    return path
-
-
-def retyped(**kinds: pa.DataType) -> pa.Schema:
-    return pa.schema([(field.name, kinds.get(field.name, field.type)) for field in DATACOMP])
-
-
-def run(lake: Lake, settings, source: Path, **changed) -> Counter:
-    asked = settings.ingest.model_copy(update={"source": str(source), "layout": "datacomp"} | changed)
-    return ingest.run(lake, settings.model_copy(update={"ingest": asked}), Progress(Console(quiet=True)))
 
 
 # What each row of the folder below ends as, in the order of the files and their rows.
