@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
-from pyspark.sql import types as T
 from repository import ROOT
 
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.machine.session import start
 from recap_spark.settings.loading import load
@@ -41,7 +41,7 @@ _LONGEST = (
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # Every JVM that a test starts, drivers and executors alike, ends before the second compiler and a parallel
 # collector have earned what they cost.
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {_SHORT_LIVED}".strip()
 # Models of some thousand weights: a second thread would spend its time on waiting for the first.
 os.environ |= {"OMP_NUM_THREADS": "1"}
@@ -112,5 +112,5 @@ def filled(lake: Lake, fill: Callable[..., Lake]) -> Callable[..., Lake]:
 
 def _append(lake: Lake, table: Table, rows: list[dict[str, Any]]) -> None:
     values = [tuple(row.get(name) for name in table.schema.names) for row in rows]
-    frame = lake.spark.createDataFrame(values, T.StructType(table.schema.fields))
+    frame = frame_of(lake.spark, values, table.schema)
     assert lake.append(table, frame, transaction=Transaction(uuid.uuid4().hex, 0)) == len(rows)
