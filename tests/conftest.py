@@ -40,7 +40,8 @@ _LONGEST = (
 # Nothing in a test may ask the network for weights or telemetry.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # Every JVM that a test starts, drivers and executors alike, ends before the second compiler and a parallel
-# collector have earned what they cost.
+# collector have earned what they cost. With the first compiler alone a JVM has room for 48 MB of code, and a
+# session compiles to more: it would throw code away and compile it again to its end, a third of all its time.
 _SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {_SHORT_LIVED}".strip()
 # Models of some thousand weights: a second thread would spend its time on waiting for the first.
