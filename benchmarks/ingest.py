@@ -107,7 +107,9 @@ def _compare(bench: Bench, sources: dict[int, str], *, repeats: int) -> None:
 def _start(scratch: Path) -> tuple[SparkSession, Settings]:
     """The laptop's session, with its lake and its metastore in a folder of the benchmark's own."""
     settings = load(_CONF / "base.yml", _CONF / "laptop.yml")
-    own = {"metastore": str(scratch / "metastore"), "log": str(scratch / "spark.log")}
+    # Millions of rows want more than the laptop's miniature.
+    conf = settings.session.conf | {"spark.driver.memory": "2g"}
+    own = {"metastore": str(scratch / "metastore"), "log": str(scratch / "spark.log"), "conf": conf}
     spark = start(settings.session.model_copy(update=own), LakeSettings(root=str(scratch), namespace=None))
     return spark, settings
 

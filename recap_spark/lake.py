@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from delta import DeltaTable, exceptions
 from pyspark.sql import DataFrame, Row, SparkSession
-from pyspark.sql import types as T
 
 from recap_spark.errors import InputError, PlatformError
+from recap_spark.frames import frame_of
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
 from recap_spark.upkeep import DELETION_VECTORS, check_columns, drop_deletion_vectors, renew_checks
@@ -77,7 +77,7 @@ class Lake:
         (last,) = self._held(table).history(1).collect()
         version = int(last["version"])
         if last["operation"] == "CREATE TABLE":  # no rows: to learn that from its log takes Delta a second
-            return version, self.spark.createDataFrame([], table.schema).limit(0)
+            return version, frame_of(self.spark, [], table.schema)
         return version, self.read_at(table, version)
 
     def version(self, table: Table) -> int:
@@ -130,7 +130,7 @@ class Lake:
         each claims before it looks at what there is. Raises PlatformError where an earlier claim is of the
         future.
         """
-        nothing = self.spark.createDataFrame([], T.StructType(table.schema.fields))
+        nothing = frame_of(self.spark, [], table.schema)
         for _ in range(_TRIES):
             now_us = time.time_ns() // 1000
             if self.append(table, nothing, transaction=Transaction(application, now_us)) is not None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
-from pyspark.sql import types as T
 from repository import ROOT
 
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.machine.session import start
 from recap_spark.settings.loading import load
@@ -44,8 +44,9 @@ if not Path("/dev/nvidiactl").exists():
 # Nothing in a test may ask the network for weights or telemetry.
 os.environ |= {"HF_HUB_OFFLINE": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 # Every JVM that a test starts, drivers and executors alike, ends before the second compiler and a parallel
-# collector have earned what they cost.
-_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+# collector have earned what they cost. With the first compiler alone a JVM has room for 48 MB of code, and a
+# session compiles to more: it would throw code away and compile it again to its end, a third of all its time.
+_SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 os.environ["JDK_JAVA_OPTIONS"] = f"{os.environ.get('JDK_JAVA_OPTIONS', '')} {_SHORT_LIVED}".strip()
 # Models of some thousand weights: a second thread would spend its time on waiting for the first.
 os.environ |= {"OMP_NUM_THREADS": "1"}
@@ -116,5 +117,5 @@ def filled(lake: Lake, fill: Callable[..., Lake]) -> Callable[..., Lake]:
 
 def _append(lake: Lake, table: Table, rows: list[dict[str, Any]]) -> None:
     values = [tuple(row.get(name) for name in table.schema.names) for row in rows]
-    frame = lake.spark.createDataFrame(values, T.StructType(table.schema.fields))
+    frame = frame_of(lake.spark, values, table.schema)
     assert lake.append(table, frame, transaction=Transaction(uuid.uuid4().hex, 0)) == len(rows)

@@ -1,6 +1,7 @@
 """The arrows between the parts hold: `jobs → stages → workers → models`, and nothing points back."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ MAY_IMPORT = {
     "miniature": ("settings", "models", "trainers", "trainers.captioner", "trainers.clip"),
 }
 # What every room shares.
-SHARED = {"", "errors", "statuses", "tables", "lake", "upkeep", "draw", "progress", "tracking"}
+SHARED = {"", "errors", "frames", "statuses", "tables", "lake", "upkeep", "draw", "progress", "tracking"}
 
 
 def imported(path: Path) -> set[str]:
@@ -140,6 +141,20 @@ def test_a_command_starts_without_torch():
     loaded = "import sys, recap_spark.cli; print({'torch', 'transformers', 'mlflow'} & sys.modules.keys())"
     ran = subprocess.run([sys.executable, "-c", loaded], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+def test_a_driver_names_its_captioner_without_torch():
+    program = (
+        "import sys; from pathlib import Path; from recap_spark.settings.loading import load\n"
+        "from recap_spark.workers.captioning.engines import captioner_spec, describe\n"
+        "settings = load(Path('conf/base.yml'), Path('conf/laptop.yml'))\n"
+        "made_by = describe(captioner_spec(settings.caption))\n"
+        "print(made_by['captioner'], {'torch', 'transformers'} & sys.modules.keys())"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert re.fullmatch(r"miniature-[0-9a-f]{12} set\(\)", ran.stdout.strip())
 
 
 def test_no_file_is_a_drawer_for_everything():

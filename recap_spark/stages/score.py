@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from recap_spark.lake import Lake
 from recap_spark.machine.device import task_device, task_profile
+from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import ScoreSettings, Settings
 from recap_spark.stages.units import Job, run_units
@@ -63,7 +64,9 @@ def score_captions(images: DataFrame, captions: DataFrame, *, scorer: ScorerSpec
         prepare=prepare_pairs,
         answer=answer_scores,
     )
-    return pairs.mapInArrow(runner, SCORES.loose, profile=task_profile(images.sparkSession, device))
+    spark = images.sparkSession
+    with models_imported(spark):
+        return pairs.mapInArrow(runner, SCORES.loose, profile=task_profile(spark, device))
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:

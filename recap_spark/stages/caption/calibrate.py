@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 from rich.table import Table as PrintedTable
 
 from recap_spark.errors import InputError
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake
 from recap_spark.settings.schema import Settings
 from recap_spark.settings.template import Template
@@ -56,7 +58,7 @@ def rank_templates(lake: Lake, settings: Settings) -> list[Agreement]:
             "ingest the published rows (ingest.layout: recap) and fetch their images first"
         )
     published = {row["uid"]: row["caption"] for row in pairs}
-    chosen = lake.spark.createDataFrame([(uid,) for uid in published], "uid string")
+    chosen = frame_of(lake.spark, [(uid,) for uid in published], T.StructType().add("uid", T.StringType()))
     rows = images.select("uid", "bytes").join(F.broadcast(chosen), on="uid", how="left_semi")
     tasks = -(-len(published) // settings.caption.batch_size)
     rows = rows.repartition(tasks).persist()

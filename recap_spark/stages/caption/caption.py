@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.machine.device import task_device, task_profile
+from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
+from recap_spark.workers.captioning.captioner import CaptionerSpec
 from recap_spark.workers.captioning.engines import (
     AnyCaptionerSpec,
     caption_partition,
@@ -38,14 +41,16 @@ def caption_images(
     on = partial(task_device, device)
     runner = partial(caption_partition, spec=captioner, device=on, key=key, journal=journal)
     profile = task_profile(images.sparkSession, device)
-    return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
+    in_workers = isinstance(captioner, CaptionerSpec)
+    with models_imported(images.sparkSession) if in_workers else nullcontext():
+        return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Caption what this captioner has not captioned yet. Returns the rows done."""
     captioner = captioner_spec(settings.caption)
     with ThreadPoolExecutor(1) as beside:
-        described = beside.submit(describe, captioner)  # for which transformers takes seconds to import
+        described = beside.submit(describe, captioner)  # hashes the weights
         lake.create(CAPTIONS, CAPTIONERS)
         made_by = described.result()
     key = str(made_by["captioner"])
@@ -79,7 +84,7 @@ def _enter(lake: Lake, made_by: dict[str, str | None]) -> None:
     key = str(made_by["captioner"])
     if not lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
         return
-    row = lake.spark.createDataFrame([made_by], T.StructType(CAPTIONERS.schema.fields))
+    row = frame_of(lake.spark, [tuple(made_by[name] for name in CAPTIONERS.schema.names)], CAPTIONERS.schema)
     if lake.append(CAPTIONERS, row, transaction=Transaction(f"captioner/{key}", 1)) is None:
         lake.upsert(CAPTIONERS, row)  # another job was faster, or somebody has deleted the row since
 

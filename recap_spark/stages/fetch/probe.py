@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake
 from recap_spark.settings.fetch_limits import FetchLimits
 from recap_spark.settings.pictures import DecodeLimits, PictureRules
@@ -56,7 +56,7 @@ def draw_sample(untried: DataFrame, *, rows: int, seed: int) -> DataFrame:
 def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
     """Fetch a sample of the rows that images does not have. Writes to no table and keeps no picture."""
     samples = lake.read(SAMPLES).select("uid", "url", "sha256", "face_bboxes")
-    nothing = lake.spark.createDataFrame([], T.StructType(IMAGES.schema.fields))
+    nothing = frame_of(lake.spark, [], IMAGES.schema)
     images = (lake.read(IMAGES) if lake.holds(IMAGES) else nothing).select("uid", "status")
     untried = samples.join(images, on="uid", how="left_anti")
     fetch = settings.fetch

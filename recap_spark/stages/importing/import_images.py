@@ -17,8 +17,10 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from recap_spark.errors import AccountingError
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings.fetch_limits import FetchLimits
@@ -40,6 +42,9 @@ from recap_spark.workers.shards.shard_pictures import (
 
 log = logging.getLogger(__name__)
 
+_FILE = T.StructType().add("file", T.StringType())
+_FILE_AND_SIDE = T.StructType(_FILE.fields).add("side", T.StringType())
+_SOURCE_FILE = T.StructType().add("source_file", T.StringType())
 _DESCRIBED = (
     "file string, position bigint, key string, uid string, sha256 string, state string, detail string"
 )
@@ -133,7 +138,7 @@ def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
 
 def _described(work: _Import, files: Iterable[ShardFile], *, by_side_file: bool) -> DataFrame:
     rows = [(file.path, file.side if by_side_file else None) for file in files]
-    listed = work.lake.spark.createDataFrame(rows, "file string, side string")
+    listed = frame_of(work.lake.spark, rows, _FILE_AND_SIDE)
     runner = partial(describe_shards, source=work.source)
     return listed.repartition(min(len(rows), work.tasks)).mapInArrow(runner, _DESCRIBED)
 
@@ -177,7 +182,7 @@ def _faults(
     faults = {row["file"]: row for row in found}
     short = [file for file in files if ends.get(file.path, Counter())["lost"] and file.path not in faults]
     if short:
-        listed = work.lake.spark.createDataFrame([(file.path,) for file in short], "file string")
+        listed = frame_of(work.lake.spark, [(file.path,) for file in short], _FILE)
         runner = partial(find_faults, source=work.source)
         looked = listed.repartition(min(len(short), work.tasks)).mapInArrow(runner, _DESCRIBED)
         faults |= {row["file"]: row for row in looked.collect()}
@@ -188,13 +193,13 @@ def _refuse(work: _Import, files: list[ShardFile], faults: dict[str, Row]) -> No
     """The faults as rejects, in place of what was said of these files before."""
     lake = work.lake
     paths = [path for file in files for path in (file.path, file.side) if path]
-    names = lake.spark.createDataFrame([(f"{work.source}/{path}",) for path in paths], "source_file string")
+    names = frame_of(lake.spark, [(f"{work.source}/{path}",) for path in paths], _SOURCE_FILE)
     before = lake.read(REJECTS).where(F.col("source_row").isNull())
     if not before.join(F.broadcast(names), on="source_file", how="left_semi").isEmpty():
         lake.delete(REJECTS, names)
     if faults:
         rows = [(None, row["state"], f"{work.source}/{path}", row["detail"]) for path, row in faults.items()]
-        lake.upsert(REJECTS, lake.spark.createDataFrame(rows, REJECTS.schema))
+        lake.upsert(REJECTS, frame_of(lake.spark, rows, REJECTS.schema))
 
 
 def _remember(
@@ -206,4 +211,4 @@ def _remember(
         fault = faults[file.path]["detail"] if file.path in faults else None
         seen = (f"{work.source}/{file.path}", file.size, file.modified_ns, work.samples_version, work.tables)
         rows.append((*seen, *(counts[end] for end in ENDS), fault))
-    work.lake.upsert(IMPORTS, work.lake.spark.createDataFrame(rows, IMPORTS.schema))
+    work.lake.upsert(IMPORTS, frame_of(work.lake.spark, rows, IMPORTS.schema))

@@ -6,9 +6,9 @@ import hashlib
 
 from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
-from pyspark.sql import types as T
 
 from recap_spark.errors import AccountingError
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.settings.ingest import IngestSettings
 from recap_spark.settings.prompt import PROMPT
@@ -176,4 +176,4 @@ def _captioner(lake: Lake, name: str) -> DataFrame:
     fingerprint = hashlib.sha256("\n".join(description).encode()).hexdigest()
     decoding = '{"max_new_tokens": 128, "strategy": "greedy"}'
     row = (name, fingerprint, description[0], None, None, None, PROMPT, None, None, decoding, None)
-    return lake.spark.createDataFrame([row], T.StructType(CAPTIONERS.schema.fields))
+    return frame_of(lake.spark, [row], CAPTIONERS.schema)

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
+from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.stages.ingest.files import Survey
 from recap_spark.statuses import FILTERED, RejectReason
@@ -21,7 +22,7 @@ _URL_CHARACTERS = "/:@!$&'()*+,;=~-._"
 def refused_files(lake: Lake, survey: Survey) -> DataFrame:
     """A row of rejects for every file that could not be read."""
     rows = [(None, str(reason), file, found) for file, reason, found in survey.refused]
-    return lake.spark.createDataFrame(rows, REJECTS.schema)
+    return frame_of(lake.spark, rows, REJECTS.schema)
 
 
 def is_unsaid(lake: Lake, files: Iterable[str]) -> bool:

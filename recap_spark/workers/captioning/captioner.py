@@ -14,7 +14,7 @@ from recap_spark.settings.model_source import Origin, Parts
 from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.settings.template import Template
 from recap_spark.statuses import CaptionStatus
-from recap_spark.workers.captioning.checkpoint import Source, describe_parts, load_llava, load_processor
+from recap_spark.workers.captioning.checkpoint import Source, chat_template, describe_parts, load_llava
 from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
@@ -89,15 +89,14 @@ def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
 
     Its key carries the fingerprint: other weights or another prompt, another captioner.
     """
-    processor = load_processor(spec.source)
-    made_by = {
+    made_by: dict[str, str | None] = {
         "model": spec.model,
         "revision": spec.revision,
         "weights_sha256": weights_sha256(spec.model),
         "parts": describe_parts(spec.parts),
         "prompt": spec.prompt,
-        "template": spec.template and spec.template.label(),
-        "chat_template": processor.chat_template,
+        "template": spec.template.label() if spec.template else None,
+        "chat_template": chat_template(spec.source),
         "decoding": json.dumps({"strategy": "greedy", "max_new_tokens": spec.max_new_tokens}),
         "dtype": f"{spec.dtype}, float8 linears" if spec.float8_linears else spec.dtype,
     }

@@ -72,6 +72,22 @@ def load_processor(source: Source) -> Any:
     return processor
 
 
+def chat_template(source: Source) -> str | None:
+    """The template that `load_processor` gives. Where the folder has it in a file of its own it is read from
+    there: a driver wants no more of a processor, and imports no transformers for it, 20 s and 700 MB.
+    """
+    folder = folder_of(source.origin, files="texts")
+    file, described = folder / "chat_template.jinja", folder / "processor_config.json"
+    elsewhere = (folder / "chat_template.json").exists() or (folder / "additional_chat_templates").exists()
+    is_its_own = layout_of(folder) == "llava" and source.template is None
+    if is_its_own and file.exists() and not elsewhere:
+        in_description = json.loads(described.read_text()) if described.exists() else {}
+        if "chat_template" not in in_description:
+            return file.read_text()
+    template: str | None = load_processor(source).chat_template
+    return template
+
+
 def load_llava(
     source: Source, *, dtype: torch.dtype, device: str
 ) -> tuple[LlavaForConditionalGeneration, Any]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.tables import CAPTIONS
 from recap_spark.workers.captioning.captions import CAPTIONED, poison_row
 from recap_spark.workers.captioning.journal import Journal, Survivor
@@ -54,7 +55,9 @@ def captioned(spark, tmp_path, die):
         stream_partition, spec=Engine(), device=lambda: "cpu", prepare=lambda model, row: row, stream=alive
     )
     uids = spark.createDataFrame([(f"{n:02d}",) for n in range(12)], "uid string").coalesce(1)
-    rows = {row["uid"]: row for row in uids.mapInArrow(runner, CAPTIONS.loose).collect()}
+    with models_imported(spark):  # each worker that dies has a successor that wants torch
+        answered = uids.mapInArrow(runner, CAPTIONS.loose)
+    rows = {row["uid"]: row for row in answered.collect()}
     return rows, {path.name: path.read_text().splitlines() for path in log.iterdir()}, journal
 
 
