@@ -30,7 +30,7 @@ class Request:
     url: str | None
     sha256: str | None  # of the raw bytes, as the metadata promises; None if it promises nothing
     attempts: int  # made by earlier runs
-    face_bboxes: Sequence[Box] = ()
+    face_bboxes: Sequence[Box | None] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Download:
     sha256_matches: bool | None  # None if there are not two to compare, or they are not to be
     attempts: int  # over all runs; a url that was refused without being tried adds none
     fetched_at: datetime
-    face_bboxes: Sequence[Box]  # as they were asked for
+    face_bboxes: Sequence[Box | None]  # as they were asked for
 
 
 def download_all(requests: Iterable[Request], *, settings: FetchLimits) -> Iterator[Download]:

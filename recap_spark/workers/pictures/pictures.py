@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import ExifTags, Image
 
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.pictures.drafts import draft
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ def described(image: Image.Image) -> Picture:
 def prove(image: Image.Image) -> None:
     """Decode an open picture to find out whether that is possible."""
     # At 1/8 and without colours libjpeg still reads every coefficient, and leaves out most of the arithmetic.
-    image.draft("L", (1, 1))
+    draft(image, "L", (1, 1))
     image.load()
 
 

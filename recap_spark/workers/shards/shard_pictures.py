@@ -15,12 +15,13 @@ from recap_spark.settings.pictures import DecodeLimits, PictureRules
 from recap_spark.statuses import FetchStatus, RejectReason
 from recap_spark.workers.fetching.fetcher import FETCHED
 from recap_spark.workers.fetching.urls import opt_out
-from recap_spark.workers.partition import Row, ahead
+from recap_spark.workers.partition import ahead
 from recap_spark.workers.pictures.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.pictures.faces import Box
 from recap_spark.workers.pictures.hashes import hash_columns
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import Prepared
+from recap_spark.workers.rows import Row
 from recap_spark.workers.shards.shard_files import (
     Described,
     Held,
