@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.fetching.download import NO_HASH
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ _DECIDED_BY = {
 }
 """The statuses that settings alone give, and which. A bad_url is one of them where its port was refused."""
 
-_PORT, _MISMATCH = "refused port", "hash mismatch"
+_PORT, _MISMATCH, _NO_HASH = "refused port", "hash mismatch", "no hash"
 
 
 @dataclass
@@ -44,11 +45,12 @@ class Takeovers:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look_at(self, images: DataFrame) -> None:
-        """Count these rows of images too. Warn where more than half ended by one setting, or more than half of
-        the pictures whose hash is known are others than promised.
+        """Count these rows of images too. Warn where more than half ended by one setting, or more than half
+        of the pictures whose hash is known are others than promised.
         """
         is_port = (F.col("status") == str(FetchStatus.BAD_URL)) & F.col("detail").startswith("port ")
-        end = F.when(is_port, _PORT).otherwise(F.col("status")).alias("end")
+        is_without = F.col("detail") == NO_HASH
+        end = F.when(is_port, _PORT).when(is_without, _NO_HASH).otherwise(F.col("status")).alias("end")
         counted = images.groupBy(end, "sha256_matches").count().collect()
         with self._lock:
             for row in counted:
@@ -64,6 +66,8 @@ class Takeovers:
         for end, count in self._ends.items():
             if end in {*_DECIDED_BY, _PORT} and _takes_over(count, of=rows):
                 self._say(end, f"{count} of {rows} rows ended {_advice(end)}")
+        if _takes_over(count := self._ends[_NO_HASH], of=rows):
+            self._say(_NO_HASH, f"{count} of {rows} rows: {NO_HASH}")
         if _takes_over(self._hashes[False], of=compared):
             found = f"{self._hashes[False]} of {compared} pictures are not what samples.sha256 promises"
             decides = "fetch.limits.hash_mismatch decides what becomes of them"

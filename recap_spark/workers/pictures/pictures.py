@@ -98,7 +98,7 @@ def opened(body: bytes, *, largest_pixels: int) -> Iterator[Image.Image]:
     """Open a picture by its header. Raises PictureError, also for what goes wrong while it is open: Pillow
     reads pixels when they are asked for.
     """
-    if not _signed(body):
+    if not has_signature(body):
         raise PictureError(FetchStatus.NOT_AN_IMAGE, f"starts with {body[:8].hex(' ') or 'nothing'}")
     try:
         with Image.open(io.BytesIO(body), formats=_FORMATS) as image:
@@ -117,7 +117,8 @@ def opened(body: bytes, *, largest_pixels: int) -> Iterator[Image.Image]:
         raise PictureError(FetchStatus.UNDECODABLE, f"{type(cause).__name__}: {cause}"[:200]) from cause
 
 
-def _signed(body: bytes) -> bool:
+def has_signature(body: bytes) -> bool:
+    """Whether bytes, twelve or more, begin as one of the formats does."""
     if body.startswith(_SIGNATURES):
         return True
     return (body[:4], body[8:12]) == (b"RIFF", b"WEBP") or body[4:12] in (b"ftypavif", b"ftypavis")

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from recap_spark.workers.fetching.download import NO_HASH
 from recap_spark.workers.fetching.failures import FetchError
 from recap_spark.workers.fetching.fetcher import fetch_rows
 from recap_spark.workers.fetching.urls import allowed_url
@@ -124,6 +125,13 @@ def test_the_promised_hash_is_compared(web, limits, fetched):
     kept = fetched([asked], replace(limits, hash_mismatch="keep"))
     assert [row["status"] for row in kept] == ["ok", "ok"]
     assert {row["sha256_matches"] for row in kept} == {True, False}
+    spelled = batch([web.url("images/a.jpg")] * 3, sha256=[f" {right.upper()}\n", right[:-1], " "])
+    rows = sorted(fetched([spelled], limits), key=lambda row: row["uid"])
+    assert [(row["status"], row["sha256_matches"], row["detail"]) for row in rows] == [
+        ("ok", True, None),
+        ("ok", None, NO_HASH),
+        ("ok", None, None),
+    ]
     unseen = fetched([asked], replace(limits, hash_mismatch="ignore"))
     assert {(row["status"], row["sha256_matches"]) for row in unseen} == {("ok", None)}
 
