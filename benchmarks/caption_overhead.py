@@ -39,7 +39,8 @@ from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES
 from recap_spark.workers.captioning.captioner import CaptionerSpec, prepare_image
 from recap_spark.workers.captioning.captions import stream_captions
-from recap_spark.workers.partition import Row, stream_partition
+from recap_spark.workers.partition import stream_partition
+from recap_spark.workers.rows import Row
 
 TARGET = 0.85
 _CONF = Path(__file__).parents[1] / "conf"

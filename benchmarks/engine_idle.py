@@ -28,8 +28,9 @@ from recap_spark.models.pixels import OPENAI_MEAN
 from recap_spark.settings.loading import load
 from recap_spark.settings.schema import CaptionSettings
 from recap_spark.workers.captioning.captioner import Prepared, prepare_image
-from recap_spark.workers.partition import Row, chunks, stream_partition
+from recap_spark.workers.partition import chunks, stream_partition
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
+from recap_spark.workers.rows import Row
 
 TARGET = 0.95
 _BATCH_ROWS = 128  # of Spark's Arrow batches, by conf/base.yml

@@ -9,6 +9,8 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -27,6 +29,7 @@ from recap_spark.report.probe import show_probe
 from recap_spark.settings.loading import load
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.fetch.probe import probe_urls
+from recap_spark.stages.fetch.retry import retry_rows
 from recap_spark.stages.importing.imports_table import IMPORTS
 from recap_spark.tables import ALL
 
@@ -75,7 +78,7 @@ def _add_stage_command(name: str, summary: str) -> None:
 
 
 for _stage in STAGES + ON_DEMAND:
-    if _stage.name != "fetch":
+    if _stage.name not in ("fetch", "retry"):
         _add_stage_command(_stage.name, (sys.modules[_stage.run.__module__].__doc__ or "").strip())
 
 
@@ -92,6 +95,24 @@ def fetch(
             run_stage(named("fetch"), lake, settings, progress)
         else:
             show_probe(probe_urls(lake, settings, rows=probe), console=Console())
+
+
+@app.command()
+def retry(
+    conf: Conf = _LAPTOP,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(help="Try the rows of this status, whatever fetch.retry says; may be repeated."),
+    ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(help="Only of this host; without --status, all of its rows but ok; may be repeated."),
+    ] = None,
+) -> None:
+    """images → images, failures tried once more: those that may have passed, or those that are named"""
+    chosen = partial(retry_rows, statuses=status or (), hosts=host or ())
+    with _opened(conf) as (lake, settings, progress):
+        run_stage(replace(named("retry"), run=chosen), lake, settings, progress)
 
 
 @app.command("fetch-report")

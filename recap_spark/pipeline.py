@@ -60,7 +60,7 @@ def named(name: str) -> Stage:
 
 
 def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) -> dict[str, int]:
-    """Run one stage inside its MLflow run.
+    """Run one stage inside its MLflow run, and say what it did and how its table stands.
 
     Returns rows by what became of them in this run or, where the stage keeps a status for every row, by
     status in its table.
@@ -73,15 +73,12 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
         recorder.count("rows", counts)
         seconds = time.monotonic() - started
         recorder.metrics["rows_per_s"] = sum(counts.values()) / seconds
+        said = f"this run {_shown(counts) if isinstance(ended, Mapping) else f'{ended} rows'}"
         if stage.counted:
             counts = _statuses(lake, stage.counted)
             recorder.count("table", counts)
-    log.info(
-        "%s: %s in %.1f s",
-        stage.name,
-        ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing",
-        seconds,
-    )
+            said += f"; table: {_shown(counts)}"
+    log.info("%s: %s in %.1f s", stage.name, said, seconds)
     return counts
 
 
@@ -93,3 +90,7 @@ def run_all(lake: Lake, settings: Settings, progress: Progress) -> dict[str, dic
 def _statuses(lake: Lake, table: Table) -> dict[str, int]:
     rows = lake.read(table).groupBy("status").count().orderBy(F.col("count").desc()).collect()
     return {row["status"]: row["count"] for row in rows}
+
+
+def _shown(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "nothing"

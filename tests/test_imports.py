@@ -30,9 +30,15 @@ MAY_IMPORT = {
     "models.llava": ("models", "models.kernels"),
     "workers": ("settings",),
     "workers.pictures": ("settings",),
-    "workers.fetching": ("settings", "workers.pictures"),
-    "workers.shards": ("settings", "workers", "workers.pictures", "workers.fetching"),
-    "workers.chat": ("settings",),
+    "workers.fetching": ("settings", "workers", "workers.metadata", "workers.pictures"),
+    "workers.shards": (
+        "settings",
+        "workers",
+        "workers.metadata",
+        "workers.pictures",
+        "workers.fetching",
+    ),
+    "workers.chat": ("settings", "workers"),
     "workers.captioning": (
         "settings",
         "workers",

@@ -43,6 +43,9 @@ class Job:
         [DataFrame, Column], DataFrame
     ]  # rows to do, and the unit's range of uid → rows of the target
     fingerprint: str  # of what sets these answers apart from others of the stage: a captioner, a scorer
+    committed: Callable[[Column], None] | None = (
+        None  # told the range of uid of every unit that is in the target
+    )
 
 
 def unit_of(units: int) -> Column:
@@ -137,4 +140,6 @@ def _run_unit(lake: Lake, job: Job, unit: int, claim: Transaction, settings: Uni
     if lake.append(job.target, job.work(rows, within), transaction=claim) is None:
         log.warning("%s: unit %d was taken over by another job", job.stage, unit)
         return False
+    if job.committed is not None:
+        job.committed(within)
     return True

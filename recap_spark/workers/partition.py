@@ -16,12 +16,12 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from recap_spark.workers.rows import Row, rows_of
+
 M_co = TypeVar("M_co", covariant=True)
 M = TypeVar("M")
 A = TypeVar("A")
 B = TypeVar("B")
-
-Row = dict[str, Any]
 
 _BATCHES_AHEAD = 2
 _POLL_S = 0.1
@@ -98,7 +98,7 @@ def stream_partition(
     `prepare` runs in `spec.decode_threads` threads ahead of `stream`, which draws its results in the rows'
     order, as many as it wants at a time.
     """
-    rows = (row for batch in batches for row in batch.to_pylist())
+    rows = (row for batch in batches for row in rows_of(batch))
     first = next(rows, None)
     if first is None:
         return

@@ -3,14 +3,17 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from repository import CONF
 
+from recap_spark.settings.loading import load
 from recap_spark.workers.shards.shard_listing import list_shards
-from recap_spark.workers.shards.shard_pictures import describe_shards
+from recap_spark.workers.shards.shard_pictures import Reading, describe_shards
 
 UIDS = [f"{number:032x}" for number in range(10)]
 
@@ -47,7 +50,18 @@ def write_parquet(path: Path, *rows: dict, **columns: pa.DataType) -> Path:
     return path
 
 
+def reading(folder: Path, *, cpu_s: float = 20.0, rules: dict | None = None, **limits) -> Reading:
+    """By the settings of conf/base.yml, but for what is changed of them."""
+    fetch = load(CONF / "base.yml").fetch
+    return Reading(
+        source=str(folder),
+        limits=replace(fetch.limits, **limits),
+        decode=replace(fetch.decode, cpu_s=cpu_s),
+        rules=replace(fetch.picture, **(rules or {})),
+    )
+
+
 def described(folder: Path) -> list[dict]:
     rows = [{"file": one.path, "side": one.side} for one in list_shards(str(folder))]
     batch = pa.RecordBatch.from_pylist(rows, schema=pa.schema({"file": pa.string(), "side": pa.string()}))
-    return [row for some in describe_shards([batch], source=str(folder)) for row in some.to_pylist()]
+    return [row for some in describe_shards([batch], reading=reading(folder)) for row in some.to_pylist()]

@@ -14,6 +14,7 @@ from recap_spark.settings.fetch_limits import FetchLimits
 from recap_spark.settings.pictures import DecodeLimits, PictureRules
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.fetch.placeholders import mark_placeholders
+from recap_spark.stages.fetch.takeovers import Takeovers
 from recap_spark.stages.units import Job, run_units
 from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetching.fetcher import fetch_rows
@@ -42,7 +43,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     def work(rows: DataFrame, _: Column) -> DataFrame:
         return fetch_images(rows, limits=limits, decode=fetch.decode, rules=fetch.picture)
 
-    version = lake.version(SAMPLES)
+    version, takeovers = lake.version(SAMPLES), Takeovers("fetch")
     job = Job(
         stage="fetch",
         target=IMAGES,
@@ -50,6 +51,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(IMAGES).select("uid"),
         work=work,
         fingerprint=lake.identity(SAMPLES),
+        committed=lambda within: takeovers.look_at(lake.read(IMAGES).where(within)),
     )
     done = run_units(lake, job, settings=fetch.work, progress=progress)
     mark_placeholders(lake, fetch.placeholders)

@@ -1,4 +1,4 @@
-"""images → images, the failures whose cause may have passed tried once more"""
+"""images → images, failures tried once more: those whose cause may have passed, or those that are named"""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from pyspark import StorageLevel
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.errors import AccountingError
+from recap_spark.errors import AccountingError, SettingsError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.fetch.fetch import fetch_images
 from recap_spark.stages.fetch.placeholders import mark_placeholders
-from recap_spark.statuses import PASSING_FAILURES
+from recap_spark.stages.fetch.takeovers import Takeovers
+from recap_spark.stages.fetch.urls import host
+from recap_spark.statuses import PASSING_FAILURES, FetchStatus
 from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetching.optouts import with_opt_outs
 
@@ -62,33 +64,70 @@ def slices(waiting: DataFrame, *, rows: int, rows_per_commit: int, until: dateti
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Try again what may have passed, replace each row in place, mark placeholders. Returns the rows tried.
+    """Try again what may have passed. Returns the rows tried."""
+    return retry_rows(lake, settings, progress, statuses=(), hosts=())
+
+
+def retry_rows(
+    lake: Lake, settings: Settings, progress: Progress, *, statuses: Sequence[str], hosts: Sequence[str]
+) -> int:
+    """Try rows again, replace each in place, mark placeholders. Returns the rows tried.
+
+    Where statuses or hosts are named, the rows of these statuses (of any but ok, where only hosts are) on
+    these hosts, as fetch-report names them, however often and recently they were tried: for rows that ended
+    by a setting which has been changed since. Else the failures whose cause may have passed, by
+    `fetch.retry`. Raises SettingsError for a status that there is not.
 
     A slice is one Delta merge, which updates a row only while it is as old as it was when it was chosen:
     killed and run again, or run twice at once, no row is doubled and none loses an attempt that counted.
     """
-    until = datetime.now(UTC) - timedelta(hours=settings.fetch.retry.wait_h)
+    chosen = _chosen(settings, statuses=statuses, hosts=hosts)
     # Every slice needs its urls, and every look-up of them would be a scan of all samples.
-    waiting = _waiting(lake, attempts=settings.fetch.retry.attempts, until=until).persist(
-        StorageLevel.DISK_ONLY
-    )
+    waiting = _waiting(lake, chosen).persist(StorageLevel.DISK_ONLY)
     try:
         rows = waiting.count()
         if rows:
-            _retry_all(lake, waiting, rows, until, settings, progress)
+            _retry_all(lake, waiting, rows, chosen.until, settings, progress)
     finally:
         waiting.unpersist()
     mark_placeholders(lake, settings.fetch.placeholders)
     return rows
 
 
-def _waiting(lake: Lake, *, attempts: int, until: datetime) -> DataFrame:
+@dataclass(frozen=True)
+class _Chosen:
+    """Which rows to try again."""
+
+    failures: Column  # of images
+    samples: Column
+    until: datetime  # of the last attempt
+
+
+def _chosen(settings: Settings, *, statuses: Sequence[str], hosts: Sequence[str]) -> _Chosen:
+    if unknown := sorted(set(statuses) - set(map(str, FetchStatus))):
+        known = ", ".join(map(str, FetchStatus))
+        raise SettingsError(f"retry: want statuses of {known}; found {', '.join(unknown)}")
+    now = datetime.now(UTC)
+    if not statuses and not hosts:
+        until = now - timedelta(hours=settings.fetch.retry.wait_h)
+        passing = may_have_passed(attempts=settings.fetch.retry.attempts, until=until)
+        return _Chosen(passing, F.lit(True), until)
+    named = F.col("status").isin(*statuses) if statuses else F.col("status") != str(FetchStatus.OK)
+    spelled = {name.strip().rstrip(".").lower() for name in hosts}
+    on_hosts = host(F.col("url")).isin(*spelled) if hosts else F.lit(True)
+    return _Chosen(named & (F.col("fetched_at") < F.lit(now)), on_hosts, now)
+
+
+def _waiting(lake: Lake, chosen: _Chosen) -> DataFrame:
     """`uid, attempts, fetched_at, url, sha256, face_bboxes` of the rows to try, as the tables are now."""
     (_, images), (_, samples) = (lake.as_of_now(table) for table in (IMAGES, SAMPLES))
-    failures = images.where(may_have_passed(attempts=attempts, until=until))
     # A sample that was deleted since has no url to ask.
-    return failures.select("uid", "attempts", "fetched_at").join(
-        samples.select("uid", "url", "sha256", "face_bboxes"), on="uid", how="inner"
+    return (
+        images.where(chosen.failures)
+        .select("uid", "attempts", "fetched_at")
+        .join(
+            samples.where(chosen.samples).select("uid", "url", "sha256", "face_bboxes"), on="uid", how="inner"
+        )
     )
 
 
@@ -96,16 +135,20 @@ def _retry_all(
     lake: Lake, waiting: DataFrame, rows: int, until: datetime, settings: Settings, progress: Progress
 ) -> None:
     parts = slices(waiting, rows=rows, rows_per_commit=settings.fetch.retry.rows_per_commit, until=until)
+    takeovers = Takeovers("retry")
     with progress.stage("retry", rows=rows) as advance:
         for number, part in enumerate(parts):
-            advance(_retry_slice(lake, waiting, part, settings), note=f"slice {number} of {len(parts)}")
+            tried = _retry_slice(lake, waiting, part, settings, takeovers)
+            advance(tried, note=f"slice {number} of {len(parts)}")
     # Looked up by uid: a fetch beside this one may have added failures as old.
     left = lake.read(IMAGES).where(F.col("fetched_at") < F.lit(until)).select("uid")
     if forgotten := waiting.join(left, on="uid", how="left_semi").count():
         raise AccountingError(f"retry: {rows} rows to try again, {forgotten} of them are as they were")
 
 
-def _retry_slice(lake: Lake, waiting: DataFrame, part: Slice, settings: Settings) -> int:
+def _retry_slice(
+    lake: Lake, waiting: DataFrame, part: Slice, settings: Settings, takeovers: Takeovers
+) -> int:
     fetch = settings.fetch
     rows = waiting.where(part.sql("fetched_at")).repartition(fetch.retry.tasks)
     # A url's other attempts are other runs', hours apart: those of the same minute were made by the first.
@@ -115,6 +158,7 @@ def _retry_slice(lake: Lake, waiting: DataFrame, part: Slice, settings: Settings
     fetched.persist(StorageLevel.DISK_ONLY)
     try:
         tried = fetched.count()
+        takeovers.look_at(fetched)
         values = {name: f"new.{name}" for name in IMAGES.schema.names if name not in IMAGES.key}
         replaced = lake.revise(IMAGES, fetched, still=part.sql("kept.fetched_at"), values=values)
     finally:

@@ -23,22 +23,16 @@ from recap_spark.errors import AccountingError
 from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
-from recap_spark.settings.fetch_limits import FetchLimits
-from recap_spark.settings.pictures import DecodeLimits, PictureRules
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.fetch.placeholders import mark_placeholders
+from recap_spark.stages.fetch.takeovers import Takeovers
 from recap_spark.stages.importing.imports_table import ENDS, IMPORTS
 from recap_spark.stages.importing.pairing import count_ends, match, settle
 from recap_spark.tables import IMAGES, REJECTS, SAMPLES
 from recap_spark.workers.fetching.optouts import with_opt_outs
+from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNRECOGNISED
 from recap_spark.workers.shards.shard_listing import ShardFile, list_shards
-from recap_spark.workers.shards.shard_pictures import (
-    FAILED,
-    PICTURE,
-    describe_shards,
-    find_faults,
-    read_shards,
-)
+from recap_spark.workers.shards.shard_pictures import Reading, describe_shards, find_faults, read_shards
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +40,12 @@ _FILE = T.StructType().add("file", T.StringType())
 _FILE_AND_SIDE = T.StructType(_FILE.fields).add("side", T.StringType())
 _SOURCE_FILE = T.StructType().add("source_file", T.StringType())
 _DESCRIBED = (
-    "file string, position bigint, key string, uid string, sha256 string, state string, detail string"
+    "file string, position bigint, key string, uid string, sha256 string, own_sha256 string, url string, "
+    "state string, detail string"
 )
+
+
+_EXAMPLES = 3
 
 
 @dataclass(frozen=True)
@@ -55,13 +53,15 @@ class _Import:
     """One run over a source, and the tables as they were when it began."""
 
     lake: Lake
-    source: str
-    limits: FetchLimits
-    decode: DecodeLimits
-    rules: PictureRules
+    reading: Reading
+    takeovers: Takeovers
     tasks: int
     samples_version: int
     tables: str  # another one after samples or images were dropped: then every file is read again
+
+    def name_of(self, path: str) -> str:
+        """What tables call a file of the source."""
+        return f"{self.reading.source}/{path}"
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
@@ -92,10 +92,13 @@ def _begun(lake: Lake, settings: Settings, source: str) -> _Import:
     lake.read(SAMPLES)
     return _Import(
         lake=lake,
-        source=source.rstrip("/"),
-        limits=with_opt_outs(settings.fetch.limits),
-        decode=settings.fetch.decode,
-        rules=settings.fetch.picture,
+        reading=Reading(
+            source=source.rstrip("/"),
+            limits=with_opt_outs(settings.fetch.limits),
+            decode=settings.fetch.decode,
+            rules=settings.fetch.picture,
+        ),
+        takeovers=Takeovers("import-images"),
         tasks=settings.import_images.tasks_per_commit,
         samples_version=lake.version(SAMPLES),
         tables=f"{lake.identity(SAMPLES)} {lake.identity(IMAGES)}",
@@ -109,7 +112,7 @@ def _unread(work: _Import, files: list[ShardFile]) -> list[ShardFile]:
     known = {row["file"]: row for row in work.lake.read(IMPORTS).collect()}
 
     def is_done(file: ShardFile) -> bool:
-        row = known.get(f"{work.source}/{file.path}")
+        row = known.get(work.name_of(file.path))
         if row is None or row["fault"] is not None or row["tables"] != work.tables:
             return False
         is_same = (row["size"], row["modified_ns"]) == (file.size, file.modified_ns)
@@ -120,7 +123,7 @@ def _unread(work: _Import, files: list[ShardFile]) -> list[ShardFile]:
 
 def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
     lake = work.lake
-    described = _described(work, files, by_side_file=True).localCheckpoint()
+    described = _described(work, files).localCheckpoint()
     version = lake.version(IMAGES)
     samples = lake.read_at(SAMPLES, work.samples_version).select("uid", "sha256", "url", "face_bboxes")
     matched = match(described.where(F.col("state") == PICTURE), samples)
@@ -130,38 +133,54 @@ def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
     ends = count_ends(described, settled, lake.read(IMAGES).select("uid"))
     if (counted := sum(end["added"] for end in ends.values())) != added:
         raise AccountingError(f"import-images: {added} rows added, {counted} samples answered for")
+    if added:
+        written = lake.read(IMAGES).join(F.broadcast(wanted.select("uid")), on="uid", how="left_semi")
+        work.takeovers.look_at(written)
+    _say_left_out(described, settled, ends)
     faults = _faults(work, files, described, ends)
     _refuse(work, files, faults)
     _remember(work, files, ends, faults)
     return sum(ends.values(), Counter())
 
 
-def _described(work: _Import, files: Iterable[ShardFile], *, by_side_file: bool) -> DataFrame:
-    rows = [(file.path, file.side if by_side_file else None) for file in files]
+def _say_left_out(described: DataFrame, settled: DataFrame, ends: dict[str, Counter[str]]) -> None:
+    """What these files hold that became no row, with examples: its keys or its names may be misread."""
+    counts = sum(ends.values(), Counter())
+    if count := counts["unrecognised"]:
+        unknown = described.where(F.col("state") == UNRECOGNISED)
+        told = "import-images: %d keys hold no picture that is known as one, such as %s"
+        log.warning(told, count, _examples(unknown, "key"))
+    if count := counts["unmatched"]:
+        pictures = described.where(F.col("state") == PICTURE)
+        unknown = pictures.join(settled, on=["file", "position"], how="left_anti")
+        told = "import-images: %d pictures are of no sample, by uid, hash or url, such as %s"
+        log.warning(told, count, _examples(unknown, "key", "uid", "sha256", "url"))
+
+
+def _examples(rows: DataFrame, *columns: str) -> str:
+    """Some rows, by file and what is known of each."""
+    shown = rows.select("file", *columns).limit(_EXAMPLES).collect()
+    said = ([f"{name} {row[name][:80]!r}" for name in columns if row[name]] for row in shown)
+    return "; ".join(f"{', '.join(words)} of {row['file']}" for words, row in zip(said, shown, strict=True))
+
+
+def _described(work: _Import, files: Iterable[ShardFile]) -> DataFrame:
+    rows = [(file.path, file.side) for file in files]
     listed = frame_of(work.lake.spark, rows, _FILE_AND_SIDE)
-    runner = partial(describe_shards, source=work.source)
+    runner = partial(describe_shards, reading=work.reading)
     return listed.repartition(min(len(rows), work.tasks)).mapInArrow(runner, _DESCRIBED)
 
 
 def _read(work: _Import, wanted: DataFrame) -> DataFrame:
-    one = F.struct("key", "uid", "expected", "recorded", "url", "face_bboxes")
+    one = F.struct("position", "key", "uid", "expected", "recorded", "url", "face_bboxes")
     by_file = wanted.groupBy("file").agg(F.collect_list(one).alias("wanted"))
-    runner = partial(
-        _read_partition, source=work.source, limits=work.limits, decode=work.decode, rules=work.rules
-    )
+    runner = partial(_read_partition, reading=work.reading)
     return by_file.repartition(work.tasks).mapInArrow(runner, IMAGES.loose).select(*IMAGES.schema.names)
 
 
-def _read_partition(
-    batches: Iterable[pa.RecordBatch],
-    *,
-    source: str,
-    limits: FetchLimits,
-    decode: DecodeLimits,
-    rules: PictureRules,
-) -> Iterator[pa.RecordBatch]:
+def _read_partition(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
     # Spark matches Arrow's columns with the declared schema by place, not by name.
-    for batch in read_shards(batches, source=source, limits=limits, decode=decode, rules=rules):
+    for batch in read_shards(batches, reading=reading):
         yield batch.select(IMAGES.schema.names)
 
 
@@ -178,12 +197,12 @@ def _faults(
     """What is wrong with files, by path. Those that held less than was described are looked through once
     more.
     """
-    found = described.where(~F.col("state").isin(PICTURE, FAILED)).collect()
+    found = described.where(~F.col("state").isin(PICTURE, FAILED, UNRECOGNISED)).collect()
     faults = {row["file"]: row for row in found}
     short = [file for file in files if ends.get(file.path, Counter())["lost"] and file.path not in faults]
     if short:
         listed = frame_of(work.lake.spark, [(file.path,) for file in short], _FILE)
-        runner = partial(find_faults, source=work.source)
+        runner = partial(find_faults, reading=work.reading)
         looked = listed.repartition(min(len(short), work.tasks)).mapInArrow(runner, _DESCRIBED)
         faults |= {row["file"]: row for row in looked.collect()}
     return faults
@@ -193,12 +212,12 @@ def _refuse(work: _Import, files: list[ShardFile], faults: dict[str, Row]) -> No
     """The faults as rejects, in place of what was said of these files before."""
     lake = work.lake
     paths = [path for file in files for path in (file.path, file.side) if path]
-    names = frame_of(lake.spark, [(f"{work.source}/{path}",) for path in paths], _SOURCE_FILE)
+    names = frame_of(lake.spark, [(work.name_of(path),) for path in paths], _SOURCE_FILE)
     before = lake.read(REJECTS).where(F.col("source_row").isNull())
     if not before.join(F.broadcast(names), on="source_file", how="left_semi").isEmpty():
         lake.delete(REJECTS, names)
     if faults:
-        rows = [(None, row["state"], f"{work.source}/{path}", row["detail"]) for path, row in faults.items()]
+        rows = [(None, row["state"], work.name_of(path), row["detail"]) for path, row in faults.items()]
         lake.upsert(REJECTS, frame_of(lake.spark, rows, REJECTS.schema))
 
 
@@ -209,6 +228,12 @@ def _remember(
     for file in files:
         counts = ends.get(file.path, Counter())
         fault = faults[file.path]["detail"] if file.path in faults else None
-        seen = (f"{work.source}/{file.path}", file.size, file.modified_ns, work.samples_version, work.tables)
+        seen = (
+            work.name_of(file.path),
+            file.size,
+            file.modified_ns,
+            work.samples_version,
+            work.tables,
+        )
         rows.append((*seen, *(counts[end] for end in ENDS), fault))
     work.lake.upsert(IMPORTS, frame_of(work.lake.spark, rows, IMPORTS.schema))

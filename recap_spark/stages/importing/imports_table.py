@@ -6,7 +6,7 @@ from pyspark.sql import types as T
 
 from recap_spark.tables import Table
 
-ENDS = ("added", "held", "repeated", "unmatched", "failed_before", "lost")
+ENDS = ("added", "held", "repeated", "unmatched", "failed_before", "lost", "unrecognised")
 """What becomes of a shard's pictures. A picture that several samples share by its hash counts for each of
 them.
 """
@@ -18,6 +18,7 @@ _COMMENTS = {
     "unmatched": "pictures that no sample is known for",
     "failed_before": "rows that img2dataset has no picture of: left to fetch",
     "lost": "pictures that were described and not found",
+    "unrecognised": "keys without a picture that is known as one",
 }
 
 IMPORTS = Table(

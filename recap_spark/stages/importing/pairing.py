@@ -5,40 +5,58 @@ from __future__ import annotations
 from collections import Counter
 from functools import reduce
 
-from pyspark.sql import DataFrame, Window
+from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
-from recap_spark.workers.shards.shard_pictures import FAILED, PICTURE
+from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNRECOGNISED
 
 _BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
 
 
 def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
     """`file, position, key, uid, expected, recorded, url, face_bboxes` of every sample of `uid, sha256, url,
-    face_bboxes` that a picture is for: by uid where the shard knows it, else by the hash of the download,
-    which several samples may share.
+    face_bboxes` that a picture is for: by uid where the shard knows it; else by the hash of the download, or
+    of the bytes where they were never resized; else by the url. Several samples may share a hash or a url.
     """
     few = F.broadcast(pictures) if pictures.count() <= _BROADCAST_PICTURES else pictures
     place = ("file", "position", "key")
-    named = few.where(F.col("uid").isNotNull()).select(*place, "uid", F.col("sha256").alias("recorded"))
-    unnamed = few.where(F.col("uid").isNull()).select(*place, F.col("sha256").alias("recorded"))
-    expected = samples.withColumnRenamed("sha256", "expected")
-    by_uid = named.join(expected, on="uid", how="inner")
-    by_hash = unnamed.join(expected, on=F.col("recorded") == F.col("expected"), how="inner")
+    expected = samples.withColumn("expected", known_sha256("sha256")).drop("sha256")
     columns = (*place, "uid", "expected", "recorded", "url", "face_bboxes")
-    return by_uid.select(*columns).union(by_hash.select(*columns))
+    named = few.where(F.col("uid").isNotNull()).select(*place, "uid", F.col("sha256").alias("recorded"))
+    by_uid = named.join(expected, on="uid", how="inner").select(*columns)
+    unnamed = few.where(F.col("uid").isNull())
+    hashes = F.coalesce("sha256", "own_sha256").alias("recorded")
+    by_hash = (
+        unnamed.select(*place, hashes)
+        .join(expected, on=F.col("recorded") == F.col("expected"), how="inner")
+        .select(*columns)
+    )
+    placed = unnamed.where(F.col("url").isNotNull())
+    if placed.isEmpty():
+        return by_uid.union(by_hash)
+    left = placed.join(by_hash.select("file", "position"), on=["file", "position"], how="left_anti")
+    of_url = left.select(*place, F.col("sha256").alias("recorded"), "url")
+    return by_uid.union(by_hash).union(of_url.join(expected, on="url", how="inner").select(*columns))
+
+
+def known_sha256(column: str) -> Column:
+    """A hash as metadata spells it, by the workers' rule; null where it is not 64 hexadecimal digits."""
+    digits = F.regexp_extract(F.lower(column), r"^\s*([0-9a-f]{64})\s*$", 1)
+    return F.when(digits != "", digits)
 
 
 def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:
     """The same rows with their `end`: held where the sample is answered already, repeated where a better
     picture is there for it, else wanted.
 
-    The promised bytes are better than others, then the first by file and place: the order of files is no
-    matter.
+    The promised bytes are better than others, a picture that is there than one that is only described, then
+    the first by file and place: the order of files is no matter.
     """
     keys = answered.select("uid", F.lit(True).alias("is_held"))
     is_promised = F.coalesce(F.col("recorded") == F.col("expected"), F.lit(False))
-    best_first = Window.partitionBy("uid").orderBy(is_promised.desc(), "file", "position")
+    best_first = Window.partitionBy("uid").orderBy(
+        is_promised.desc(), F.col("position") < 0, "file", "position"
+    )
     ranked = matched.join(keys, on="uid", how="left").withColumn("rank", F.row_number().over(best_first))
     end = F.when(F.col("is_held"), "held").when(F.col("rank") > 1, "repeated").otherwise("wanted")
     return ranked.select(*matched.columns, end.alias("end"))
@@ -49,10 +67,12 @@ def count_ends(described: DataFrame, settled: DataFrame, answered: DataFrame) ->
     pictures = described.where(F.col("state") == PICTURE)
     unmatched = pictures.join(settled, on=["file", "position"], how="left_anti")
     failed = described.where(F.col("state") == FAILED)
+    unrecognised = described.where(F.col("state") == UNRECOGNISED)
     wanted = settled.where(F.col("end") == "wanted")
     ended = [
         unmatched.select("file", F.lit("unmatched").alias("end")),
         failed.select("file", F.lit("failed_before").alias("end")),
+        unrecognised.select("file", F.lit("unrecognised").alias("end")),
         settled.where(F.col("end") != "wanted").select("file", "end"),
         wanted.join(answered, on="uid", how="left_semi").select("file", F.lit("added")),
         wanted.join(answered, on="uid", how="left_anti").select("file", F.lit("lost")),

@@ -12,6 +12,7 @@ from pyspark.sql import types as T
 from recap_spark.stages.ingest.files import Readable, Survey, read_files
 from recap_spark.stages.ingest.layouts import Layout
 from recap_spark.stages.ingest.values import as_utf8, known_sha256, whole_number
+from recap_spark.workers.metadata.sha256 import BLANKS
 
 _TEXTS = ("text", "org_caption", "re_caption")
 _NUMBERS = (T.IntegralType, T.FractionalType)
@@ -52,7 +53,7 @@ def _mended(rows: DataFrame, texts: list[str]) -> DataFrame:
     """Texts in UTF-8, and no sha256 that is none; with marks of the rows where that changed something."""
     is_sound = [F.coalesce(F.is_valid_utf8(name), F.lit(True)) for name in texts]
     known = known_sha256(F.col("sha256"))
-    said = F.coalesce(F.trim("sha256"), F.lit("")) != ""
+    said = F.coalesce(F.btrim(F.col("sha256"), F.lit(BLANKS)), F.lit("")) != ""
     return rows.withColumns(
         {name: as_utf8(F.col(name)) for name in texts}
         | {

@@ -15,9 +15,9 @@ from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.settings.template import Template
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.captioning.checkpoint import Source, chat_template, describe_parts, load_llava
-from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
+from recap_spark.workers.rows import Row
 from recap_spark.workers.weights import weights_sha256
 
 if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from recap_spark.statuses import CaptionStatus, FinishReason
 from recap_spark.workers.captioning.captioner import Captioner, Prepared
-from recap_spark.workers.partition import Row, chunks
+from recap_spark.workers.partition import chunks
+from recap_spark.workers.rows import Row
 
 if TYPE_CHECKING:  # the driver names these functions without torch; only workers run them
     from recap_spark.models.llava.generation import Generated

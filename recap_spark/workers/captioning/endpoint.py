@@ -22,9 +22,10 @@ from recap_spark.workers.captioning.captions import CAPTIONED
 from recap_spark.workers.captioning.server import served_url
 from recap_spark.workers.chat.client import ChatClient, Message
 from recap_spark.workers.chat.replies import Answer, RefusedError, UnansweredError
-from recap_spark.workers.partition import Row, chunks
+from recap_spark.workers.partition import chunks
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
+from recap_spark.workers.rows import Row
 from recap_spark.workers.weights import weights_sha256
 
 

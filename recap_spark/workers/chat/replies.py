@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 
 from recap_spark.errors import PlatformError
 from recap_spark.statuses import FinishReason
+from recap_spark.workers.retry_after import retry_after_s
 
 _FINISHES = {
     "stop": FinishReason.STOP,
@@ -118,16 +117,3 @@ def answer_of(reply: Any) -> Answer:
         finish=_FINISHES[said],
         tokens=tokens if isinstance(tokens, int) else None,
     )
-
-
-def retry_after_s(value: str | None) -> float | None:
-    """Seconds from now, from either form of Retry-After (RFC 9110, 10.2.3); None if it is neither."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value.strip()[:12])
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())

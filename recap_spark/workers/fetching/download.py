@@ -21,7 +21,11 @@ from recap_spark.statuses import FetchStatus
 from recap_spark.workers.fetching.attempts import UrlAttempts, persistently
 from recap_spark.workers.fetching.client import Body, Client, open_client
 from recap_spark.workers.fetching.failures import FetchError
+from recap_spark.workers.metadata.sha256 import known_sha256
 from recap_spark.workers.pictures.faces import Box
+
+NO_HASH = "not compared: samples.sha256 is not 64 hexadecimal digits"
+"""The detail of a picture whose metadata promises what can be no hash."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +34,7 @@ class Request:
     url: str | None
     sha256: str | None  # of the raw bytes, as the metadata promises; None if it promises nothing
     attempts: int  # made by earlier runs
-    face_bboxes: Sequence[Box] = ()
+    face_bboxes: Sequence[Box | None] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +47,7 @@ class Download:
     sha256_matches: bool | None  # None if there are not two to compare, or they are not to be
     attempts: int  # over all runs; a url that was refused without being tried adds none
     fetched_at: datetime
-    face_bboxes: Sequence[Box]  # as they were asked for
+    face_bboxes: Sequence[Box | None]  # as they were asked for
 
 
 def download_all(requests: Iterable[Request], *, settings: FetchLimits) -> Iterator[Download]:
@@ -156,8 +160,10 @@ async def _finish(request: Request, client: Client, limits: FetchLimits) -> _Fin
         status, detail = FetchStatus.TIMEOUT, f"not complete in {limits.deadline_s:g} s"
     except FetchError as error:
         status, detail = error.status, error.detail
-    promised = None if limits.hash_mismatch == "ignore" else request.sha256
-    matches = None if body is None or promised is None else body.sha256 == promised.lower()
+    promised = None if limits.hash_mismatch == "ignore" else known_sha256(request.sha256)
+    matches = None if body is None or promised is None else body.sha256 == promised
+    if status is FetchStatus.OK and promised is None and (request.sha256 or "").strip():
+        detail = None if limits.hash_mismatch == "ignore" else NO_HASH
     download = Download(
         uid=request.uid,
         status=status,

@@ -17,6 +17,7 @@ from recap_spark.workers.pictures.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.pictures.hashes import hash_columns
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import Prepared
+from recap_spark.workers.rows import rows_of, storable_text
 
 FETCHED = pa.schema(
     [
@@ -58,7 +59,7 @@ def fetch_rows(
 
 def _requests(batches: Iterable[pa.RecordBatch], *, tally: Counter[str]) -> Iterator[Request]:
     for batch in batches:
-        for row in batch.to_pylist():
+        for row in rows_of(batch, exact=("url",)):
             tally["asked"] += 1
             yield Request(
                 uid=row["uid"],
@@ -84,8 +85,8 @@ def _row(outcome: Outcome[Download], *, settings: FetchLimits) -> dict[str, Any]
     return {
         "uid": download.uid,
         "status": status.value,
-        # Servers' words and decoders' words end up here; Arrow takes no lone surrogates.
-        "detail": None if detail is None else detail.encode(errors="replace").decode(),
+        # Servers' words and decoders' words end up here.
+        "detail": None if detail is None else storable_text(detail),
         "bytes": prepared.encoded or download.body if prepared else None,
         "sha256": download.sha256,
         "sha256_matches": download.sha256_matches,

@@ -17,7 +17,11 @@ _ASCII_PUNCTUATION = "!#$%&'()*+,-./:;<=>?@[]^_`{|}~"
 
 
 def allowed_url(text: str | None, *, limits: FetchLimits) -> URL:
-    """Parse a url of the input."""
+    """Parse a url of the input. One with lone surrogates was no UTF-8."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError as cause:
+        raise FetchError(FetchStatus.BAD_URL, "no UTF-8") from cause
     return _allowed(_parsed((text or "").strip(), base=_NO_BASE), limits=limits)
 
 

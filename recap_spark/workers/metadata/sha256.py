@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+BLANKS = " \t\r\n"
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
@@ -13,5 +14,5 @@ def known_sha256(text: str | None) -> str | None:
     None for anything else, an empty text or an md5 among it: such a picture's hash is unknown, and no bytes
     can differ from it.
     """
-    folded = (text or "").strip(" ").lower()
+    folded = (text or "").strip(BLANKS).lower()
     return folded if _HASH.fullmatch(folded) else None

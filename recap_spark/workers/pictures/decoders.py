@@ -30,7 +30,7 @@ class Parcel(Generic[T]):
 
     owner: T
     body: bytes | None  # None: nothing to do but to be handed on
-    faces: Sequence[Box]
+    faces: Sequence[Box | None]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,10 @@ from collections.abc import Sequence
 from PIL import Image, ImageFilter
 
 Box = Sequence[float | None]
-"""[x0, y0, x1, y1], each 0 to 1 of the picture as it is stored, before EXIF turns it."""
+"""What should be [x0, y0, x1, y1], each 0 to 1 of the picture as it is stored, before EXIF turns it."""
+
+UsableBox = tuple[float, ...]
+"""Four of them, in order and within the picture."""
 
 _MARGIN = 0.1
 _SIGMA = 0.1
@@ -24,11 +27,22 @@ _SIGMA = 0.1
 _REACH = 6
 
 
-def blur_faces(picture: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """Blur the boxes of an RGB picture. A box that is not four numbers hides all of it: somebody is in it."""
+def usable_boxes(boxes: Sequence[Box | None] | None) -> tuple[UsableBox, ...]:
+    """The boxes that say where a face is: x0 <= x1 and y0 <= y1, cut to the picture's edges.
+
+    A box that is null, or not of four numbers, says nothing of any place: it is left out, and costs neither
+    the other boxes nor the picture.
+    """
+    return tuple(_ordered(box) for box in boxes or () if box is not None and _is_a_box(box))
+
+
+def blur_faces(picture: Image.Image, boxes: Sequence[UsableBox]) -> Image.Image:
+    """Blur the boxes of an RGB picture, as `usable_boxes` gives them."""
     blurred = picture.copy()
     for box in boxes:
-        left, upper, right, lower = _in_pixels(box, picture.size)
+        x0, y0, x1, y1 = box
+        left, upper = x0 * picture.width, y0 * picture.height
+        right, lower = x1 * picture.width, y1 * picture.height
         side = max(right - left, lower - upper)
         if side > 0:
             more = _MARGIN * side
@@ -58,10 +72,10 @@ def _outwards(box: tuple[float, float, float, float]) -> tuple[int, int, int, in
     return math.floor(left), math.floor(upper), math.ceil(right), math.ceil(lower)
 
 
-def _in_pixels(box: Box, size: tuple[int, int]) -> tuple[float, float, float, float]:
-    width, height = size
-    ends = [end for end in box if end is not None and math.isfinite(end)]
-    if len(ends) != 4 or len(box) != 4:
-        return 0.0, 0.0, float(width), float(height)
-    x0, y0, x1, y1 = (min(max(end, 0.0), 1.0) for end in ends)
-    return min(x0, x1) * width, min(y0, y1) * height, max(x0, x1) * width, max(y0, y1) * height
+def _is_a_box(box: Box) -> bool:
+    return len(box) == 4 and all(end is not None and not math.isnan(end) for end in box)
+
+
+def _ordered(box: Box) -> UsableBox:
+    x0, y0, x1, y1 = (min(max(end, 0.0), 1.0) for end in box if end is not None)
+    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)

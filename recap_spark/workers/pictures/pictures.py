@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from PIL import ExifTags, Image
 
 from recap_spark.statuses import FetchStatus
+from recap_spark.workers.pictures.drafts import draft
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ def described(image: Image.Image) -> Picture:
 def prove(image: Image.Image) -> None:
     """Decode an open picture to find out whether that is possible."""
     # At 1/8 and without colours libjpeg still reads every coefficient, and leaves out most of the arithmetic.
-    image.draft("L", (1, 1))
+    draft(image, "L", (1, 1))
     image.load()
 
 
@@ -97,7 +98,7 @@ def opened(body: bytes, *, largest_pixels: int) -> Iterator[Image.Image]:
     """Open a picture by its header. Raises PictureError, also for what goes wrong while it is open: Pillow
     reads pixels when they are asked for.
     """
-    if not _signed(body):
+    if not has_signature(body):
         raise PictureError(FetchStatus.NOT_AN_IMAGE, f"starts with {body[:8].hex(' ') or 'nothing'}")
     try:
         with Image.open(io.BytesIO(body), formats=_FORMATS) as image:
@@ -116,7 +117,8 @@ def opened(body: bytes, *, largest_pixels: int) -> Iterator[Image.Image]:
         raise PictureError(FetchStatus.UNDECODABLE, f"{type(cause).__name__}: {cause}"[:200]) from cause
 
 
-def _signed(body: bytes) -> bool:
+def has_signature(body: bytes) -> bool:
+    """Whether bytes, twelve or more, begin as one of the formats does."""
     if body.startswith(_SIGNATURES):
         return True
     return (body[:4], body[8:12]) == (b"RIFF", b"WEBP") or body[4:12] in (b"ftypavif", b"ftypavis")

@@ -13,7 +13,7 @@ from recap_spark.settings.pictures import PictureRules
 from recap_spark.statuses import FetchStatus
 from recap_spark.workers.pictures import resizing
 from recap_spark.workers.pictures.exif import exif_json
-from recap_spark.workers.pictures.faces import Box, blur_faces
+from recap_spark.workers.pictures.faces import Box, blur_faces, usable_boxes
 from recap_spark.workers.pictures.pictures import Picture, PictureError, decoded, described, opened, prove
 from recap_spark.workers.pictures.resizing import Size
 
@@ -29,13 +29,15 @@ class Prepared:
     exif: str | None  # of the body, as JSON; None if there is none or none was asked for
 
 
-def prepare(body: bytes, *, faces: Sequence[Box], rules: PictureRules, largest_pixels: int) -> Prepared:
+def prepare(
+    body: bytes, *, faces: Sequence[Box | None], rules: PictureRules, largest_pixels: int
+) -> Prepared:
     """Check a picture, and resize, blur and re-encode it where the rules say so.
 
     What is re-encoded is 8-bit RGB and upright, and carries no metadata: no EXIF, no colour profile. Raises
     PictureError.
     """
-    hidden = faces if rules.faces == "blur" else ()
+    hidden = usable_boxes(faces) if rules.faces == "blur" else ()
     with opened(body, largest_pixels=largest_pixels) as image:
         picture = described(image)
         _refuse(image.size, rules)

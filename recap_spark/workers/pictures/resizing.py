@@ -15,6 +15,7 @@ from __future__ import annotations
 from PIL import Image
 
 from recap_spark.settings.pictures import Interpolation, PictureRules
+from recap_spark.workers.pictures import drafts
 
 Size = tuple[int, int]
 
@@ -50,11 +51,10 @@ def draft(image: Image.Image, target: Size, *, by: Interpolation) -> tuple[float
     needs twice the target's size to be hard to tell from resampling all (Pillow's `reducing_gap` of 2.0).
     """
     whole = (0.0, 0.0, float(image.width), float(image.height))
-    if image.format not in ("JPEG", "MPO") or by == "nearest":
+    if by == "nearest":
         return whole
     gap = 1 if by == "area" else 2
-    drafted = image.draft(None, (target[0] * gap, target[1] * gap))
-    return whole if drafted is None else drafted[1]
+    return drafts.draft(image, None, (target[0] * gap, target[1] * gap)) or whole
 
 
 def resize(

@@ -10,9 +10,9 @@ import pyarrow as pa
 from recap_spark.settings.model_source import Origin, folder_of
 from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.statuses import CaptionStatus
-from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
+from recap_spark.workers.rows import Row
 
 if TYPE_CHECKING:  # the driver describes a scorer without torch; only workers load one
     from torch import Tensor

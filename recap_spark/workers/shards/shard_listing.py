@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from pyarrow import fs
 
 from recap_spark.errors import InputError
+from recap_spark.workers.shards.shard_files import is_tar, without_suffix
 from recap_spark.workers.shards.shards import storage_of
 
 
@@ -36,11 +37,11 @@ def list_shards(source: str) -> list[ShardFile]:
         if info.is_file
     }
     shown = {path: info for path, info in found.items() if not re.search(r"(^|/)[_.]", path)}
-    tars = {path.removesuffix(".tar") for path in shown if path.endswith(".tar")}
+    tars = {without_suffix(path) for path in shown if is_tar(path)}
     shards = [
         ShardFile(path=path, size=info.size, modified_ns=info.mtime_ns or 0, side=_side(path, shown))
         for path, info in sorted(shown.items())
-        if path.endswith(".tar") or (path.endswith(".parquet") and path.removesuffix(".parquet") not in tars)
+        if is_tar(path) or (path.endswith(".parquet") and without_suffix(path) not in tars)
     ]
     if not shards:
         raise InputError(f"import_images.source: want .tar or .parquet files, found none in {source!r}")
@@ -48,5 +49,5 @@ def list_shards(source: str) -> list[ShardFile]:
 
 
 def _side(path: str, shown: dict[str, fs.FileInfo]) -> str | None:
-    beside = path.removesuffix(".tar") + ".parquet"
-    return beside if path.endswith(".tar") and beside in shown else None
+    beside = without_suffix(path) + ".parquet"
+    return beside if is_tar(path) and beside in shown else None

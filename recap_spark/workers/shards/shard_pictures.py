@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,34 +15,34 @@ from recap_spark.settings.pictures import DecodeLimits, PictureRules
 from recap_spark.statuses import FetchStatus, RejectReason
 from recap_spark.workers.fetching.fetcher import FETCHED
 from recap_spark.workers.fetching.urls import opt_out
-from recap_spark.workers.partition import Row, ahead
+from recap_spark.workers.partition import ahead
 from recap_spark.workers.pictures.decoders import Outcome, Parcel, prepare_all
-from recap_spark.workers.pictures.faces import Box
+from recap_spark.workers.pictures.faces import UsableBox, usable_boxes
 from recap_spark.workers.pictures.hashes import hash_columns
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import Prepared
-from recap_spark.workers.shards.shard_files import (
-    Described,
-    Held,
-    ShardFault,
+from recap_spark.workers.rows import Row, rows_of, storable_text
+from recap_spark.workers.shards.claims import SideRows
+from recap_spark.workers.shards.parquet_shards import (
     columns_of,
-    described_by,
+    describe_parquet,
+    parquet_pictures,
     picture_column,
-    pictures_of,
+    side_rows,
 )
-
-PICTURE, FAILED = "picture", "failed"
-"""States of a described picture: it should be in the shard, or img2dataset could not get it. A third kind of
-state is a RejectReason: of the file, not of a picture."""
+from recap_spark.workers.shards.shard_files import Described, Held, ShardFault, is_tar
+from recap_spark.workers.shards.tar_shards import describe_tar, tar_pictures
 
 DESCRIBED = pa.schema(
     [
         ("file", pa.string()),
-        ("position", pa.int64()),  # among the shard's pictures, from 0; null for a fault
+        ("position", pa.int64()),  # in the shard, from 0; below 0 for what is not there; null for a fault
         ("key", pa.string()),
         ("uid", pa.string()),
-        ("sha256", pa.string()),
-        ("state", pa.string()),
+        ("sha256", pa.string()),  # of the download
+        ("own_sha256", pa.string()),  # of the bytes in the shard; null where they were not read
+        ("url", pa.string()),
+        ("state", pa.string()),  # of shard_files, or a RejectReason: of the file
         ("detail", pa.string()),
     ]
 )
@@ -54,11 +54,12 @@ _READ_AHEAD = 4  # pictures drawn from a shard while others are decoded
 class _Want:
     """A sample that a shard's picture is for."""
 
+    key: str  # of its picture
     uid: str
     expected: str | None  # sha256, as the metadata has it
     recorded: str | None  # sha256, as the shard has it
     url: str
-    faces: tuple[Box, ...]
+    faces: tuple[UsableBox, ...]
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,24 @@ class _Meant:
     wants: list[_Want]
 
 
-def describe_shards(batches: Iterable[pa.RecordBatch], *, source: str) -> Iterator[pa.RecordBatch]:
-    """Rows of DESCRIBED for files of (file, side): one for every picture, and one for every fault."""
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Where shards are, and how their pictures are examined. It travels to every task."""
+
+    source: str
+    limits: FetchLimits
+    decode: DecodeLimits
+    rules: PictureRules
+
+
+def describe_shards(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of DESCRIBED for files of (file, side): one for every picture, one for the members of every key
+    without a picture, and one for every fault.
+    """
     rows: list[Row] = []
     for batch in batches:
-        for shard in batch.to_pylist():
-            for row in _describe(source, shard["file"], shard["side"]):
+        for shard in rows_of(batch):
+            for row in _describe(reading, shard["file"], shard["side"]):
                 rows.append(row)
                 if len(rows) == _DESCRIBED_AT_ONCE:
                     yield pa.RecordBatch.from_pylist(rows, schema=DESCRIBED)
@@ -83,27 +96,22 @@ def describe_shards(batches: Iterable[pa.RecordBatch], *, source: str) -> Iterat
         yield pa.RecordBatch.from_pylist(rows, schema=DESCRIBED)
 
 
-def read_shards(
-    batches: Iterable[pa.RecordBatch],
-    *,
-    source: str,
-    limits: FetchLimits,
-    decode: DecodeLimits,
-    rules: PictureRules,
-) -> Iterator[pa.RecordBatch]:
-    """Rows of FETCHED for files of (file, wanted), where `wanted` lists (key, uid, expected, recorded, url,
-    face_bboxes). Pictures are prepared as fetched ones are, and those of opted-out urls left out.
+def read_shards(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
+    """Rows of FETCHED for files of (file, wanted), where `wanted` lists (position, key, uid, expected,
+    recorded, url, face_bboxes). Pictures are prepared as fetched ones are, and those of opted-out urls left
+    out.
 
     A picture that is not in its shard, or is another one than was described, has no row.
     """
+    limits = reading.limits
     # Row by row: what is wanted of one shard is some megabytes as Python objects, of a batch a gigabyte.
-    shards = (batch.slice(at, 1).to_pylist()[0] for batch in batches for at in range(batch.num_rows))
+    shards = (rows_of(batch.slice(at, 1))[0] for batch in batches for at in range(batch.num_rows))
     parcels = (
         Parcel(meant, meant.held.body, meant.wants[0].faces)
         for shard in shards
-        for meant in _meant(source, shard["file"], shard["wanted"], limits)
+        for meant in _meant(reading, shard["file"], shard["wanted"])
     )
-    outcomes = prepare_all(parcels, rules=rules, decode=decode)
+    outcomes = prepare_all(parcels, rules=reading.rules, decode=reading.decode)
     held: list[Row] = []
     held_bytes = 0
     for row in (row for outcome in outcomes for row in _images(outcome, limits)):
@@ -116,81 +124,79 @@ def read_shards(
         yield pa.RecordBatch.from_pylist(held, schema=FETCHED)
 
 
-def find_faults(batches: Iterable[pa.RecordBatch], *, source: str) -> Iterator[pa.RecordBatch]:
+def find_faults(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
     """A fault of DESCRIBED for each file: why it held less than was said of it."""
     for batch in batches:
-        rows = [_why_short(source, shard["file"]) for shard in batch.to_pylist()]
+        rows = [_why_short(reading, shard["file"]) for shard in rows_of(batch)]
         yield pa.RecordBatch.from_pylist(rows, schema=DESCRIBED)
 
 
-def _why_short(source: str, file: str) -> Row:
+def _why_short(reading: Reading, file: str) -> Row:
     try:
-        for _ in pictures_of(source, file, wants=lambda key: False, largest_bytes=0):
+        for _ in _pictures(reading, file, wants=lambda position: False):
             pass
     except ShardFault as fault:
         return _fault(file, RejectReason.UNREADABLE_FILE, str(fault))
     return _fault(file, RejectReason.UNREADABLE_FILE, "holds other pictures than are described for it")
 
 
-def _describe(source: str, file: str, side: str | None) -> Iterator[Row]:
-    """By the side file; where that is damaged, which is said, by the shard itself."""
+def _describe(reading: Reading, file: str, side: str | None) -> Iterator[Row]:
+    """A tar by its side file too, unless that is damaged, which is said."""
+    source, largest_bytes = reading.source, reading.limits.largest_bytes
+    rows = SideRows([])
     if side is not None:
         try:
-            described = list(described_by(source, file, side=side))
+            rows = side_rows(source, side)
         except ShardFault as fault:
             yield _fault(side, RejectReason.UNREADABLE_FILE, str(fault))
-        else:
-            yield from (_described(file, at, one) for at, one in enumerate(described))
-            return
     try:
-        if file.endswith(".parquet") and picture_column(schema := columns_of(source, file)) is None:
+        if is_tar(file):
+            found = describe_tar(source, file, side=rows, largest_bytes=largest_bytes)
+        elif picture_column(schema := columns_of(source, file)) is not None:
+            found = describe_parquet(source, file, largest_bytes=largest_bytes)
+        else:
             detail = f"want pictures in a binary column jpg, png or webp, found {schema.names}"
             yield _fault(file, RejectReason.MISSING_COLUMNS, detail)
             return
-        for at, one in enumerate(described_by(source, file, side=None)):
-            yield _described(file, at, one)
+        for one in found:
+            yield _described(file, one)
     except ShardFault as fault:
         yield _fault(file, RejectReason.UNREADABLE_FILE, str(fault))
 
 
-def _described(file: str, position: int, one: Described) -> Row:
-    state = FAILED if one.failed else PICTURE
-    of_picture = {"key": one.key, "uid": one.uid, "sha256": one.sha256}
-    return {"file": file, "position": position, "state": state, "detail": None} | of_picture
+def _pictures(reading: Reading, file: str, *, wants: Callable[[int], bool]) -> Iterator[Held]:
+    read = tar_pictures if is_tar(file) else parquet_pictures
+    return read(reading.source, file, wants=wants, largest_bytes=reading.limits.largest_bytes)
+
+
+def _described(file: str, one: Described) -> Row:
+    said = {"uid": one.claims.uid, "sha256": one.claims.sha256, "url": one.claims.url}
+    own = {"own_sha256": one.own_sha256, "position": one.position, "key": one.key}
+    return {"file": file, "state": one.state, "detail": None} | own | said
 
 
 def _fault(file: str, reason: RejectReason, detail: str) -> Row:
-    return {"file": file, "state": reason.value, "detail": _storable(detail)}
+    return {"file": file, "state": reason.value, "detail": storable_text(detail)}
 
 
-def _meant(source: str, file: str, wanted: Iterable[Row], limits: FetchLimits) -> Iterator[_Meant]:
+def _meant(reading: Reading, file: str, wanted: Iterable[Row]) -> Iterator[_Meant]:
     """The pictures of a shard that are wanted, once for all samples that see the same faces on them."""
-    wants: dict[str, list[_Want]] = defaultdict(list)
+    wants: dict[int, list[_Want]] = defaultdict(list)
     for one in wanted:
-        faces = tuple(map(tuple, one["face_bboxes"] or ()))
-        wants[one["key"]].append(_Want(one["uid"], one["expected"], one["recorded"], one["url"], faces))
-    pictures = pictures_of(source, file, wants=wants.__contains__, largest_bytes=limits.largest_bytes)
+        faces = usable_boxes(one["face_bboxes"])
+        want = _Want(one["key"], one["uid"], one["expected"], one["recorded"], one["url"], faces)
+        wants[one["position"]].append(want)
     try:
-        for held in ahead(pictures, size=_READ_AHEAD):
-            by_faces: dict[tuple[Box, ...], list[_Want]] = defaultdict(list)
-            key = held.described.key
-            others: list[_Want] = []  # for a later picture of the same key
-            for want in wants.pop(key, ()):
-                (by_faces[want.faces] if _agrees(held.described, want) else others).append(want)
-            if others:
-                wants[key] = others
+        for held in ahead(_pictures(reading, file, wants=wants.copy().__contains__), size=_READ_AHEAD):
+            by_faces: dict[tuple[UsableBox, ...], list[_Want]] = defaultdict(list)
+            for want in wants.pop(held.position):
+                if want.key == held.key:  # else the file was changed since it was described
+                    by_faces[want.faces].append(want)
             yield from (_Meant(held, some) for some in by_faces.values())
             if not wants:
                 return
     except ShardFault:
         return  # what is missing for it is found by counting, and the fault by a second look
-
-
-def _agrees(described: Described, want: _Want) -> bool:
-    """A side file may be another download's: what stands beside the picture itself has the last word."""
-    if described.uid is not None:
-        return described.uid == want.uid
-    return described.sha256 is None or described.sha256 == want.recorded
 
 
 def _images(outcome: Outcome[_Meant], limits: FetchLimits) -> Iterator[Row]:
@@ -229,7 +235,7 @@ def _ended(
     if outcome.answer is None:
         return None, FetchStatus.TOO_LARGE, f"{outcome.owner.held.size} bytes"
     if isinstance(outcome.answer, PictureError):
-        return None, outcome.answer.status, _storable(outcome.answer.detail)
+        return None, outcome.answer.status, storable_text(outcome.answer.detail)
     return outcome.answer, FetchStatus.OK, None
 
 
@@ -243,7 +249,3 @@ def _matches(want: _Want, actual: str | None) -> bool | None:
     if want.recorded is not None:
         return want.recorded == want.expected
     return True if actual == want.expected else None
-
-
-def _storable(words: str) -> str:
-    return words.encode(errors="replace").decode()  # Arrow takes no lone surrogates

@@ -19,9 +19,9 @@ from pyarrow import fs
 
 from recap_spark.errors import InputError
 from recap_spark.settings.pictures import DecodeLimits
-from recap_spark.workers.partition import Row
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
+from recap_spark.workers.rows import Row, rows_of
 
 WRITTEN = pa.schema(
     [
@@ -66,7 +66,7 @@ def write_shards(batches: Iterable[pa.RecordBatch], *, shards: ShardFormat) -> I
     The same rows make the same bytes, unless a decoder ran out of time or memory: members are in uid order
     and carry no times or owners.
     """
-    rows = (row for batch in batches for row in batch.to_pylist())
+    rows = (row for batch in batches for row in rows_of(batch))
     with closing(PixelDecoders(shards.decode)) as decoders:
         for shard, members in groupby(rows, key=lambda row: row["shard"]):
             jpegs = ((row, _as_jpeg(row, decoders, quality=shards.jpeg_quality)) for row in members)

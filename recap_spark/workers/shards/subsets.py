@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recap_spark.errors import InputError
+from recap_spark.workers.rows import values_of
 
 UIDS = np.dtype("u8,u8")
 
@@ -86,7 +87,7 @@ def pack_uids(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     """Rows of PACKED for rows of (uid), in their order: one for many uids."""
     held: list[Any] = []
     for batch in batches:
-        for uid in batch.column(0).to_pylist():
+        for uid in values_of(batch.column(0)):
             if uid is None or not _UID.fullmatch(uid):
                 yield _packed(None, "null" if uid is None else repr(uid[:80]))
                 return

@@ -7,12 +7,15 @@ a name is a name and never a path, and nothing longer than its limit is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+from recap_spark.workers.rows import repaired_text
 
 _BLOCK = 512
 _LONGEST_EXTENSION = 65536  # of a long name or of pax records; a path has at most 4096 bytes on Linux
 _SKIPPED_AT_ONCE = 1 << 20
+_HEAD = 16
 _REGULAR = b"\x00", b"0", b"7"
 _WITHOUT_DATA = b"1", b"2", b"3", b"4", b"5", b"6"  # links, devices, folders
 _GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"L", b"K", b"x", b"g", b"S"
@@ -32,8 +35,10 @@ class Stream(Protocol):
 class Member:
     """One file of the tar."""
 
-    name: str
+    position: int  # among the files of the tar, from 0
+    name: str  # repaired where it is no UTF-8: equal bytes, equal names
     size: int
+    head: bytes  # its first bytes, by which a picture is known
     body: bytes | None  # None where it was not wanted
 
 
@@ -44,13 +49,14 @@ class _Header:
     kind: bytes
 
 
-def members(stream: Stream, *, wants: Callable[[str, int], bool]) -> Iterator[Member]:
+def members(stream: Stream, *, wants: Callable[[Member], bool]) -> Iterator[Member]:
     """The regular files of a tar (POSIX ustar and pax, GNU long names), in order.
 
-    Only the bodies that `wants(name, size)` asks for are read; the others are passed over.
+    Only the bodies that `wants` asks for, from all else of the member, are read; others are passed over.
     Raises TarFault at the place where the stream stops being a tar, or ends without tar's end mark.
     """
     given: dict[str, str] = {}
+    position = 0
     while (header := _header(stream)) is not None:
         if header.kind in (_GNU_LONG_NAME, _PAX):
             given |= _extension(stream, header)
@@ -58,17 +64,30 @@ def members(stream: Stream, *, wants: Callable[[str, int], bool]) -> Iterator[Me
             raise TarFault(f"{header.name[:80]!r} is a sparse member")
         elif header.kind in _REGULAR:
             name, size = given.get("path", header.name), _size(given, header)
-            wanted = wants(name, size)
-            body = _read(stream, size, name) if wanted else None
-            _skip(stream, _padding(size) if wanted else size + _padding(size), name)
             given = {}
-            yield Member(name, size, body)
+            if name.endswith("/"):  # how tars of before 1988 write a folder
+                _skip(stream, size + _padding(size), name)
+                continue
+            head = _read(stream, min(size, _HEAD), name)
+            yield _completed(stream, Member(position, name, size, head, None), wants=wants)
+            position += 1
         else:
             held = 0 if header.kind in _WITHOUT_DATA else header.size
             _skip(stream, held + _padding(held), header.name)
             # A global record speaks of all members, a long link of the member after it; neither ends the
             # name.
             given = given if header.kind in (_PAX_GLOBAL, _GNU_LONG_LINK) else {}
+
+
+def _completed(stream: Stream, member: Member, *, wants: Callable[[Member], bool]) -> Member:
+    """The same with its body, if it is wanted; the stream is behind it then."""
+    rest, padding = member.size - len(member.head), _padding(member.size)
+    if not wants(member):
+        _skip(stream, rest + padding, member.name)
+        return member
+    body = member.head + _read(stream, rest, member.name)
+    _skip(stream, padding, member.name)
+    return replace(member, body=body)
 
 
 def _header(stream: Stream) -> _Header | None:
@@ -102,7 +121,7 @@ def _number(field: bytes) -> int:
 
 
 def _text(field: bytes) -> str:
-    return field.partition(b"\x00")[0].decode(errors="replace")
+    return repaired_text(field.partition(b"\x00")[0])
 
 
 def _extension(stream: Stream, header: _Header) -> dict[str, str]:
@@ -121,7 +140,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
         if not length.isdigit() or len(length) > 6 or not len(length) + 1 < int(length) <= len(data):
             raise TarFault(f"a pax record of {length[:20]!r} bytes")
         keyword, _, value = data[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
-        records[keyword.decode(errors="replace")] = value.decode(errors="replace")
+        records[repaired_text(keyword)] = repaired_text(value)
         data = data[int(length) :]
     if any(name.startswith("GNU.sparse") for name in records):
         raise TarFault("a sparse member")

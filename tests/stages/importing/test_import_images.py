@@ -40,12 +40,12 @@ def picture(name: str) -> bytes:
     return out.getvalue()
 
 
-def write_tar(path: Path, *samples: tuple[str, bytes, dict]) -> Path:
+def write_tar(path: Path, *samples: tuple[str, bytes, dict], suffix: str = "jpg", mode: str = "w") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, mode) as archive:
         for key, body, said in samples:
-            for suffix, data in (("jpg", body), ("json", json.dumps(said).encode())):
-                info = tarfile.TarInfo(f"{key}.{suffix}")
+            for kind, data in ((suffix, body), ("json", json.dumps(said).encode())):
+                info = tarfile.TarInfo(f"{key}.{kind}")
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))
     return path
@@ -136,11 +136,25 @@ def shards(folder: Path) -> Path:
     with tarfile.open(cut) as archive:
         within = archive.getmember("000050001.jpg").offset_data + 9
     cut.write_bytes(cut.read_bytes()[:within])
+    # Made by hand of a folder, which stands before its keys; the side file does not know it.
+    write_tar(folder / "00006.tar", ("00006/000060000", picture("l"), {}), suffix="JPEG")
+    rows = [{"key": "000060000", "uid": uid("l"), "sha256": sha("l"), "status": "success"}]
+    pq.write_table(pa.Table.from_pylist(rows, schema=pa.schema(SIDE)), folder / "00006.parquet")
+    # Of days when shards had no hashes: by url, or by the bytes themselves. And something else.
+    write_tar(
+        folder / "00007.tar.gz",
+        ("m", picture("m"), {"url": "https://host.test/m", "md5": "of what was resized"}),
+        ("n", picture("n"), {}),
+        ("notes", b"no picture", {}),
+        suffix="bin",
+        mode="w:gz",
+    )
     return folder
 
 
-NAMES = tuple("abcdefghijk")
+NAMES = tuple("abcdefghijklmn")
 HASHES = {"twin 1": sha("twins"), "twin 2": sha("twins"), "unknown": None}
+HASHES["n"] = f" {hashlib.sha256(picture('n')).hexdigest().upper()} "
 
 
 @dataclass(frozen=True)
@@ -165,9 +179,9 @@ def imported(new_lake, settings, tmp_path_factory) -> list[Seen]:
         (first,) = lake.read(IMAGES).where(f"uid = '{uid('a')}'").collect()
         return Seen(counts, statuses(lake), faults(lake), imports, first)
 
-    add_samples(lake, 1, *NAMES, *HASHES, **HASHES)
+    add_samples(lake, 1, *dict.fromkeys((*NAMES, *HASHES)), **HASHES)
     shards(folder / "shards")
-    runs = [seen(files_per_commit=3), seen()]
+    runs = [seen(files_per_commit=5), seen()]
     add_samples(lake, 2, "nobody", nobody=sha("x"))
     write_tar(
         folder / "shards" / "00005.tar",
@@ -190,8 +204,11 @@ def test_every_layout_is_read_and_every_picture_ends_once(imported):
         uid("f"): right,
         uid("i"): right,
         uid("j"): right,
+        uid("l"): right,
+        uid("m"): ("ok", None),
+        uid("n"): right,
     }
-    counts = {"added": 10, "repeated": 1, "unmatched": 2, "failed_before": 1, "lost": 1}
+    counts = {"added": 13, "repeated": 1, "unmatched": 2, "failed_before": 1, "lost": 1, "unrecognised": 1}
     assert imported[0].counts == counts
     stored = imported[0].first
     assert (stored["bytes"], stored["attempts"], stored["width"]) == (picture("a"), 0, 16)
@@ -222,23 +239,32 @@ def test_an_import_killed_after_its_pictures_were_written_adds_none_of_them_agai
         def upsert(self, table, frame):
             raise KeyboardInterrupt
 
-    add_samples(lake, 1, *NAMES, *HASHES, **HASHES)
+    add_samples(lake, 1, *dict.fromkeys((*NAMES, *HASHES)), **HASHES)
     folder = shards(tmp_path / "shards")
     with pytest.raises(KeyboardInterrupt):
         run(DiesBeforeRemembering(lake.spark, lake.settings), settings, folder)
     before = statuses(lake)
-    assert len(before) == 10
+    assert len(before) == 13
     counts = run(lake, settings, folder)
     assert statuses(lake) == before
     assert counts["added"] == 0
     assert faults(lake).keys() == {"00003.tar", "00005.tar"}
 
 
-def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, settings, tmp_path):
+def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, settings, tmp_path, caplog):
     add_samples(lake, 1, "a")
+    write_tar(tmp_path / "s" / "2.tar", ("x", picture("x"), {"url": "https://no.test/"}), ("notes", b"", {}))
+    write_tar(tmp_path / "s" / "3.tar", ("notes", b"", {}), suffix="doc")
     write_tar(tmp_path / "s" / "0.tar", ("0", picture("wrong"), {"uid": uid("a"), "sha256": sha("wrong")}))
     write_tar(tmp_path / "s" / "1.tar", ("0", picture("a"), {"uid": uid("a"), "sha256": sha("a")}))
-    assert run(lake, settings, tmp_path / "s") == {"added": 1, "repeated": 1}
+    assert run(lake, settings, tmp_path / "s") == {
+        "added": 1,
+        "repeated": 1,
+        "unmatched": 2,
+        "unrecognised": 1,
+    }
+    assert "2 pictures are of no sample, by uid, hash or url, such as key 'x'" in caplog.text
+    assert "1 keys hold no picture that is known as one, such as key 'notes' of 3.tar" in caplog.text
     assert statuses(lake) == {uid("a"): ("ok", True)}
 
 

@@ -27,7 +27,8 @@ from recap_spark.workers.captioning.captioner import (
 from recap_spark.workers.captioning.captions import CAPTIONED, engine_uid, poison_row, stream_captions
 from recap_spark.workers.captioning.engines import in_process_spec
 from recap_spark.workers.captioning.journal import Journal, Survivor
-from recap_spark.workers.partition import Row, stream_partition
+from recap_spark.workers.partition import stream_partition
+from recap_spark.workers.rows import Row
 
 SPEC = replace(
     in_process_spec(load(CONF / "base.yml", CONF / "laptop.yml").caption),

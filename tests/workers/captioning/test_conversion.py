@@ -28,7 +28,8 @@ from recap_spark.workers.captioning.captioner import CaptionerSpec, load_caption
 from recap_spark.workers.captioning.captions import stream_captions
 from recap_spark.workers.captioning.checkpoint import layout_of, load_llava
 from recap_spark.workers.captioning.conversion import convert_captioner
-from recap_spark.workers.partition import Row, stream_partition
+from recap_spark.workers.partition import stream_partition
+from recap_spark.workers.rows import Row
 
 
 def test_the_converted_layout_holds_every_tensor_and_answers_the_same(made, tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from scripted_chat import completion
 
 from recap_spark.statuses import FinishReason
-from recap_spark.workers.chat.replies import Answer, RefusedError, UnansweredError, answer_of, retry_after_s
+from recap_spark.workers.chat.replies import Answer, RefusedError, UnansweredError, answer_of
 
 
 def test_half_a_surrogate_and_a_count_that_is_none_do_not_break_a_row():
@@ -34,11 +34,3 @@ def test_every_server_s_word_for_an_end_is_one_of_ours(said, meant):
 def test_a_reply_that_is_no_answer_has_a_cause(reply, cause):
     with pytest.raises(cause):
         answer_of(reply)
-
-
-def test_a_wish_to_wait_comes_as_seconds_or_as_a_date():
-    assert retry_after_s("3") == 3.0
-    assert retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert retry_after_s("Fri, 31 Dec 9999 23:59:59 GMT") > 1e9
-    assert retry_after_s("soon") is None
-    assert retry_after_s(None) is None

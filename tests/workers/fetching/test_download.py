@@ -6,27 +6,9 @@ import time
 from dataclasses import replace
 
 import pytest
+from downloads import only, requests, statuses
 
-from recap_spark.workers.fetching.download import Request, download_all
-
-
-def requests(*urls, sha256=None):
-    return [Request(uid=str(number), url=url, sha256=sha256, attempts=0) for number, url in enumerate(urls)]
-
-
-def statuses(urls, limits):
-    return {
-        urls[int(download.uid)]: download.status
-        for download in download_all(requests(*urls), settings=limits)
-    }
-
-
-def only(url, limits, **request):
-    (download,) = download_all(
-        [Request(uid="u", url=url, attempts=0, **{"sha256": None} | request)], settings=limits
-    )
-    return download
-
+from recap_spark.workers.fetching.download import download_all
 
 FAULTS = {
     "images/a.jpg": "ok",

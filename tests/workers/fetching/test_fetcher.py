@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import pickle
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,9 +10,14 @@ from functools import partial
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from recap_spark.workers.fetching.download import NO_HASH
+from recap_spark.workers.fetching.failures import FetchError
 from recap_spark.workers.fetching.fetcher import fetch_rows
+from recap_spark.workers.fetching.urls import allowed_url
 
 
 def batch(urls, *, sha256=None, **columns):
@@ -119,6 +125,13 @@ def test_the_promised_hash_is_compared(web, limits, fetched):
     kept = fetched([asked], replace(limits, hash_mismatch="keep"))
     assert [row["status"] for row in kept] == ["ok", "ok"]
     assert {row["sha256_matches"] for row in kept} == {True, False}
+    spelled = batch([web.url("images/a.jpg")] * 3, sha256=[f" {right.upper()}\n", right[:-1], " "])
+    rows = sorted(fetched([spelled], limits), key=lambda row: row["uid"])
+    assert [(row["status"], row["sha256_matches"], row["detail"]) for row in rows] == [
+        ("ok", True, None),
+        ("ok", None, NO_HASH),
+        ("ok", None, None),
+    ]
     unseen = fetched([asked], replace(limits, hash_mismatch="ignore"))
     assert {(row["status"], row["sha256_matches"]) for row in unseen} == {("ok", None)}
 
@@ -151,6 +164,33 @@ def test_every_row_in_has_one_row_out_even_twice_the_same(web, limits, fetched):
     assert sorted(row["uid"] for row in rows) == sorted(
         uid for one in asked for uid in one.column("uid").to_pylist()
     )
+
+
+def test_a_url_that_is_no_utf_8_is_a_bad_url_among_others(web, limits, fetched):
+    urls = pa.array([b"\xff", web.url("images/a.jpg").encode(), web.url("images/\xff.jpg").encode("latin-1")])
+    asked = batch([None] * 3).set_column(1, "url", pa.Array.from_buffers(pa.string(), 3, urls.buffers()))
+    rows = sorted(fetched([asked], limits), key=lambda row: row["uid"])
+    no_text = ("bad_url", "no UTF-8")
+    assert [(row["status"], row["detail"]) for row in rows] == [no_text, ("ok", None), no_text]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(urls=st.lists(st.none() | st.text() | st.from_regex(r"https?://[^/]*(:\w*)?/.*"), max_size=20))
+def test_any_text_is_a_url_that_may_be_asked_or_a_status(limits, urls):
+    assert {judged(url, limits) for url in urls} <= {
+        "http",
+        "https",
+        "bad_url",
+        "unsupported_scheme",
+        "opted_out",
+    }
+
+
+def judged(url, limits):
+    try:
+        return allowed_url(url, limits=limits).scheme
+    except FetchError as error:
+        return str(error.status)
 
 
 def test_batches_are_closed_by_rows_and_by_bytes(web, limits, fetch_batches):
@@ -188,12 +228,20 @@ def test_a_picture_that_breaks_its_decoder_is_one_status_among_sound_neighbours(
 def test_faces_are_blurred_and_the_hash_stays_that_of_the_bytes_that_came(web, limits, fetched):
     body = web.pictures["b.png"]
     asked = batch(
-        [web.url("images/b.png")] * 3,
-        sha256=[hashlib.sha256(body).hexdigest()] * 3,
-        face_bboxes=pa.array([[[0.0, 0.0, 1.0, 1.0]], [], None], pa.list_(pa.list_(pa.float64()))),
+        [web.url("images/b.png")] * 4,
+        sha256=[hashlib.sha256(body).hexdigest()] * 4,
+        face_bboxes=pa.array(
+            [
+                [None, [0.0, 0.0, 1.0, 1.0], [0.5]],
+                [],
+                None,
+                [None, [], [math.nan] * 4, [0.1, None, 0.2, 0.3]],
+            ],
+            pa.list_(pa.list_(pa.float64())),
+        ),
     )
     blurred, *kept = sorted(fetched([asked], limits), key=lambda row: row["uid"])
-    assert [row["bytes"] for row in kept] == [body, body]
+    assert [row["bytes"] for row in kept] == [body] * 3
     assert blurred["bytes"] != body
     assert {(row["sha256"], row["sha256_matches"]) for row in (blurred, *kept)} == {
         (hashlib.sha256(body).hexdigest(), True)

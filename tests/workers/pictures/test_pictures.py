@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+from lossless_jpeg import lossless_jpeg
 from picture_bytes import encoded
 from PIL import Image
 
@@ -56,6 +57,15 @@ def test_each_format_of_the_web_is_recognised_by_its_bytes(format, name):
     body = encoded(NOISE, format)
     assert examine(body, largest_pixels=PLENTY) == Picture(width=40, height=30, format=name)
     assert decode_rgb(body, largest_pixels=PLENTY).mode == "RGB"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_lossless_jpeg_is_a_picture_that_keeps_every_level(mode):
+    levels = np.asarray(NOISE.convert(mode))
+    body = lossless_jpeg(levels)
+    assert examine(body, largest_pixels=PLENTY) == Picture(width=40, height=30, format="jpeg")
+    assert (np.asarray(decode_rgb(body, largest_pixels=PLENTY).convert(mode)) == levels).all()
+    assert refusal(body[: len(body) // 2]) is FetchStatus.UNDECODABLE
 
 
 @pytest.mark.parametrize("format", ["ICO", "PPM", "TGA", "PCX", "EPS", "PDF", "ICNS"])

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from likeness import likeness_db, seen
+from lossless_jpeg import lossless_jpeg
 from picture_bytes import encoded, scene
 from PIL import Image
 
@@ -197,3 +198,8 @@ def test_faces_stay_where_the_rule_says_so(rules):
     body = encoded(scene(60, 40), "PNG")
     leave = replace(rules, faces="leave")
     assert prepare(body, faces=[[0, 0, 1, 1]], rules=leave, largest_pixels=PLENTY).encoded is None
+
+
+def test_a_lossless_jpeg_is_resized_from_all_its_pixels(prepared):
+    found = prepared(lossless_jpeg(np.asarray(scene(160, 120))), resize_mode="keep_ratio", image_size=30)
+    assert (found.picture.width, found.picture.height) == (40, 30)

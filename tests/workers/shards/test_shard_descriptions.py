@@ -25,10 +25,10 @@ def test_a_tar_describes_its_pictures_by_json_or_by_a_key_that_is_a_uid(tmp_path
     ]
     assert found == [
         (0, "000000000", UIDS[1], "a" * 64, "picture"),
-        (1, UIDS[2], UIDS[2], None, "picture"),
-        (2, f"{UIDS[3]}-1", UIDS[3], None, "picture"),
-        (3, "000000003", None, "b" * 64, "picture"),
-        *((at, f"00000000{at}", None, None, "picture") for at in range(4, 8)),
+        (3, UIDS[2], UIDS[2], None, "picture"),
+        (6, f"{UIDS[3]}-1", UIDS[3], None, "picture"),
+        (8, "000000003", None, "b" * 64, "picture"),
+        *((3 * at - 1, f"00000000{at}", None, None, "picture") for at in range(4, 8)),
     ]
 
 

@@ -5,19 +5,14 @@ ones.
 import hashlib
 import io
 import tarfile
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from img2dataset_shards import UIDS, described, picture, write_parquet, write_tar
+from img2dataset_shards import UIDS, described, picture, reading, write_parquet, write_tar
 from PIL import Image, ImageStat
-from repository import CONF
 
-from recap_spark.settings.loading import load
 from recap_spark.workers.shards.shard_pictures import read_shards
-
-CONF = CONF / "base.yml"
 
 
 def sha(data: bytes) -> str:
@@ -29,7 +24,8 @@ WANTED = pa.schema(
         "file": pa.string(),
         "wanted": pa.list_(
             pa.struct(
-                {name: pa.string() for name in ("key", "uid", "expected", "recorded", "url")}
+                {"position": pa.int64()}
+                | {name: pa.string() for name in ("key", "uid", "expected", "recorded", "url")}
                 | {"face_bboxes": pa.list_(pa.list_(pa.float64()))}
             )
         ),
@@ -37,17 +33,15 @@ WANTED = pa.schema(
 )
 
 
-def read(
-    folder: Path, file: str, *wanted: dict, cpu_s: float = 20.0, rules: dict | None = None, **changed
-) -> dict[str, dict]:
-    fetch = load(CONF).fetch
-    limits, decode = replace(fetch.limits, **changed), replace(fetch.decode, cpu_s=cpu_s)
-    picture = replace(fetch.picture, **(rules or {}))
+def read(folder: Path, file: str, *wanted: dict, **changed) -> dict[str, dict]:
+    """Wanted by key, as the shard itself is described."""
+    at = {row["key"]: row["position"] for row in described(folder) if row["file"] == file}
     unsaid = {"expected": None, "recorded": None, "url": "https://host.test/", "face_bboxes": None}
-    full = [unsaid | one for one in wanted]
+    full = [unsaid | {"position": at.get(one["key"], -1)} | one for one in wanted]
     batch = pa.RecordBatch.from_pylist([{"file": file, "wanted": full}], schema=WANTED)
-    read = read_shards([batch], source=str(folder), limits=limits, decode=decode, rules=picture)
-    rows = [row for some in read for row in some.to_pylist()]
+    rows = [
+        row for some in read_shards([batch], reading=reading(folder, **changed)) for row in some.to_pylist()
+    ]
     assert len({row["uid"] for row in rows}) == len(rows)
     return {row["uid"]: row for row in rows}
 
@@ -163,10 +157,9 @@ def test_another_hash_is_of_the_download_so_a_resized_picture_has_none(tmp_path)
     assert {(row["status"], row["sha256_matches"]) for row in rows.values()} == {("ok", None)}
 
 
-def test_a_picture_whose_own_metadata_names_another_sample_is_nobody_elses(tmp_path):
-    write_tar(tmp_path / "0.tar", ("a", picture(), {"uid": UIDS[1]}), ("b", picture(), {"sha256": "c" * 64}))
-    wanted = [{"key": "a", "uid": UIDS[0]}, {"key": "b", "uid": UIDS[2], "recorded": "d" * 64}]
-    assert read(tmp_path, "0.tar", *wanted) == {}
+def test_a_picture_in_another_place_than_it_was_described_at_is_nobodys(tmp_path):
+    write_tar(tmp_path / "0.tar", ("a", picture(), None), ("b", picture(), None))
+    assert read(tmp_path, "0.tar", {"key": "a", "uid": UIDS[0], "position": 3}) == {}
 
 
 def test_one_picture_serves_every_sample_that_shares_its_hash(tmp_path):

@@ -28,7 +28,7 @@ class Watched(io.BytesIO):
         return super().read(size)
 
 
-def read(data: bytes, wants=lambda name, size: True) -> list[Member]:
+def read(data: bytes, wants=lambda one: True) -> list[Member]:
     return list(members(io.BytesIO(data), wants=wants))
 
 
@@ -48,8 +48,8 @@ def test_ustar_puts_the_prefix_before_the_name():
 
 def test_what_is_not_wanted_is_passed_over_in_pieces():
     data = Watched(tar(("big.bin", b"x" * 5_000_000), ("a.json", b"{}")))
-    found = list(members(data, wants=lambda name, size: size < 100))
-    assert found == [Member("big.bin", 5_000_000, None), Member("a.json", 2, b"{}")]
+    found = list(members(data, wants=lambda one: one.size < 100))
+    assert found == [Member(0, "big.bin", 5_000_000, b"x" * 16, None), Member(1, "a.json", 2, b"{}", b"{}")]
     assert data.largest <= 1 << 20
 
 
@@ -71,7 +71,7 @@ def test_a_tar_cut_at_any_byte_gives_what_came_before_and_says_that_it_is_cut():
     for cut in range(0, 3 * ends + 1, 7):
         kept: list[Member] = []
         with pytest.raises(TarFault, match="ends"):
-            kept.extend(members(io.BytesIO(whole[:cut]), wants=lambda name, size: True))
+            kept.extend(members(io.BytesIO(whole[:cut]), wants=lambda one: True))
         assert [(one.name, one.body) for one in kept] == files[: cut // ends]
 
 
@@ -100,5 +100,5 @@ def damaged(data: bytes, at: int, field: bytes) -> bytes:
 def test_a_hostile_header_is_a_fault_that_costs_no_memory(data, said):
     stream = Watched(data)
     with pytest.raises(TarFault, match=said):
-        list(members(stream, wants=lambda name, size: size < 1 << 20))
+        list(members(stream, wants=lambda one: one.size < 1 << 20))
     assert stream.largest <= 1 << 20
