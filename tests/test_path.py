@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 from deltalake import DeltaTable
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from repository import ROOT
@@ -187,6 +188,12 @@ def test_duckdb_and_delta_rs_read_the_tables(finished):
     assert duckdb.execute(words).fetchall() == [
         (finished.lake.read(CAPTIONS).where("status = 'ok'").count(),)
     ]
+
+
+@pytest.mark.parametrize("arguments", ["1.5, 7, 0", "-0.1, 7, 0", "NULL, 7, 0", "0.5, NULL, 0"])
+def test_a_mixture_that_is_none_is_refused(finished, arguments):
+    with pytest.raises(PySparkException, match="want p from 0 to 1"):
+        finished.lake.spark.sql(f"SELECT * FROM recap.mixed_captions({arguments})").collect()
 
 
 def test_a_rerun_does_nothing_twice(finished):

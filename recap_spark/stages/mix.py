@@ -64,6 +64,13 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     return 2
 
 
+# A share of 1.5, or none, would draw something all the same, and nobody would see what.
+_CHECKED = f"""
+    CASE WHEN {MIXED_CAPTIONS}.p BETWEEN 0 AND 1 AND {MIXED_CAPTIONS}.seed IS NOT NULL
+              AND {MIXED_CAPTIONS}.epoch IS NOT NULL THEN true
+         ELSE raise_error('{MIXED_CAPTIONS}: want p from 0 to 1, and a seed and an epoch') END"""
+
+
 def view_captioner(settings: Settings) -> str:
     """The key of the captioner whose captions the views show: the view's own, else the one conf captions
     with.
@@ -112,7 +119,7 @@ def function_sql(lake: Lake, *, captioner: str) -> str:
         RETURN SELECT m.uid, m.url, {caption}, {source}, m.org_caption, m.re_caption
         FROM (SELECT s.uid, s.url, s.org_caption, c.caption AS re_caption
               FROM {lake.name(SAMPLES.name)} s LEFT JOIN {_recaptions(lake, captioner)} c ON s.uid = c.uid
-              WHERE s.org_caption IS NOT NULL OR c.caption IS NOT NULL) m"""
+              WHERE (s.org_caption IS NOT NULL OR c.caption IS NOT NULL) AND {_CHECKED}) m"""
 
 
 def _choice_sql(*, p: str, seed: str, epoch: str, row: str) -> tuple[str, str]:
