@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from recap_spark.evaluations import mmmu, mmvet
 from recap_spark.evaluations.answers import Question, answers
@@ -17,6 +17,7 @@ from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.settings.endpoint import ChatSettings, plain_base_url
 from recap_spark.settings.loading import read
 from recap_spark.settings.schema import Settings
+from recap_spark.settings.values import Count
 from recap_spark.tracking import public_params, tracking_uri
 from recap_spark.workers.captioning.engines import AnyCaptionerSpec
 from recap_spark.workers.chat.client import ChatClient
@@ -53,7 +54,7 @@ class MmvetSettings(_Section):
 class MiniatureSettings(_Section):
     """How many scenes."""
 
-    scenes: PositiveInt
+    scenes: Count
 
 
 class EvaluationSettings(_Section):

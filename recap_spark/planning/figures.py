@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict
 
 from recap_spark.settings.loading import read
+from recap_spark.settings.values import Count, Positive
 
 Label = Literal["published", "computed", "measured", "assumed"]
 
@@ -19,7 +20,7 @@ class _Figures(BaseModel):
 class Figure(_Figures):
     """A number, and what stands behind it."""
 
-    value: float
+    value: Positive
     label: Label
     source: str
 
@@ -42,18 +43,18 @@ class ReachedFigures(_Figures):
 class ModelFigures(_Figures):
     """A captioner's dimensions, as `models.cost` wants them."""
 
-    layers: PositiveInt
-    embedding: PositiveInt
-    intermediate: PositiveInt
-    heads: PositiveInt
-    groups: PositiveInt
-    width: PositiveInt
-    vocabulary: PositiveInt
-    vision_layers: PositiveInt
-    vision_embedding: PositiveInt
-    vision_intermediate: PositiveInt
-    patches: PositiveInt
-    patch_values: PositiveInt
+    layers: Count
+    embedding: Count
+    intermediate: Count
+    heads: Count
+    groups: Count
+    width: Count
+    vocabulary: Count
+    vision_layers: Count
+    vision_embedding: Count
+    vision_intermediate: Count
+    patches: Count
+    patch_values: Count
 
 
 class CaptionerFigures(_Figures):

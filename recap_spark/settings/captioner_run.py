@@ -6,15 +6,13 @@ Knows neither Spark nor torch: a driver reads a run, its processes train it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
-from recap_spark.settings.ingest import Count
 from recap_spark.settings.loading import read
-from recap_spark.settings.schema import Name, Share, TrackingSettings
-
-Rate = Annotated[float, Field(gt=0)]
+from recap_spark.settings.schema import TrackingSettings
+from recap_spark.settings.values import Count, CountOrNone, Name, NotNegative, Place, Positive, Seed, Share
 
 
 class _Section(BaseModel):
@@ -24,21 +22,21 @@ class _Section(BaseModel):
 class PartsSettings(_Section):
     """The two pretrained parts that a first stage joins by a new projector; folders or hub names."""
 
-    vision_tower: str
+    vision_tower: Place
     vision_revision: str | None
-    decoder: str
+    decoder: Place
     decoder_revision: str | None
 
 
 class ConversationSettings(_Section):
     """What is learned from: LLaVA's JSON, and the folder that its `image` paths are in."""
 
-    file: str
-    images: str
+    file: Place
+    images: Place
     template: Literal["plain", "chat"]
     fit: Literal["crop", "pad"]
     longest: Count
-    loader_processes: Annotated[int, Field(ge=0)]
+    loader_processes: CountOrNone
 
 
 class LoraSettings(_Section):
@@ -53,8 +51,8 @@ class CaptionerRun(_Section):
     """One stage of the captioner's training."""
 
     name: Name
-    folder: str
-    seed: int
+    folder: Place
+    seed: Seed
     device: Literal["cpu", "gpu"]
     start: PartsSettings | str
     trains: Literal["projector", "projector_and_decoder"]
@@ -64,12 +62,12 @@ class CaptionerRun(_Section):
     batch_size: Count
     micro_batch_size: Count
     pool_batches: Count
-    peak_rate: Rate
-    projector_rate: Rate
+    peak_rate: Positive
+    projector_rate: Positive
     warmup_share: Share
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     beta2: Share
-    clip_norm: Rate
+    clip_norm: Positive
     precision: Literal["float32", "bfloat16"]
     gradient_checkpointing: bool
     checkpoint_every: Count

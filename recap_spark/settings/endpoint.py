@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict
+
+from recap_spark.settings.values import Count, JpegQuality, NotNegative, Pixels, Seconds, SecondsOrNone
 
 # In angle brackets, since pydantic puts them into the path of a key, where no key of a file looks like that.
 IN_PROCESS, ENDPOINT = "<in process>", "<endpoint>"
@@ -29,12 +31,14 @@ class ChatSettings:
     """How to ask one server. It is pickled to workers and logged: the key itself is not in it."""
 
     api_key_env: str | None  # name of the environment variable that holds the key, on the workers
-    concurrency: int  # requests in flight, a worker process
-    timeout_s: float  # one attempt
-    attempts: int  # of what breaks; the last of them with no other in flight
-    longest_busy_s: float  # a server may say that it has too much to do, before that counts as its fault
-    backoff_s: float  # before the second attempt; doubles with each
-    longest_retry_after_s: float  # no pause is longer, whatever a server wishes
+    concurrency: Count  # requests in flight, a worker process
+    timeout_s: Seconds  # one attempt
+    attempts: Count  # of what breaks; the last of them with no other in flight
+    longest_busy_s: (
+        SecondsOrNone  # a server may say that it has too much to do, before that counts as its fault
+    )
+    backoff_s: SecondsOrNone  # before the second attempt; doubles with each
+    longest_retry_after_s: SecondsOrNone  # no pause is longer, whatever a server wishes
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "attempts"):
@@ -47,8 +51,8 @@ class ServerSettings:
     """A server that each executor runs for itself, one on each GPU it is given."""
 
     command: tuple[str, ...]  # {port}, {python}, {model}, {dtype} and {revision} are filled in
-    start_timeout_s: float
-    stop_timeout_s: float  # between SIGTERM and SIGKILL
+    start_timeout_s: Seconds
+    stop_timeout_s: SecondsOrNone  # between SIGTERM and SIGKILL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +61,9 @@ class SentPictureSettings:
     left to do.
     """
 
-    side: int  # pixels; what the model's vision tower takes
+    side: Pixels  # pixels; what the model's vision tower takes
     format: Literal["png", "jpeg"]  # png: the very pixels that an engine in this process would see
-    jpeg_quality: int
+    jpeg_quality: JpegQuality
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +72,7 @@ class EndpointSettings(ChatSettings):
 
     base_url: str | None  # up to and with /v1; null where each executor serves for itself
     serve: ServerSettings | None
-    temperature: float
+    temperature: NotNegative
     picture: SentPictureSettings
 
     def __post_init__(self) -> None:
@@ -97,7 +101,7 @@ class EndpointCaptionerSettings(BaseModel):
     model: str
     revision: str | None
     prompt: str
-    max_new_tokens: PositiveInt
+    max_new_tokens: Count
     dtype: str | None
     endpoint: EndpointSettings
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from recap_spark.settings.fetch_limits import FetchLimits
-from recap_spark.settings.ingest import Count
 from recap_spark.settings.pictures import DecodeLimits, PictureRules
+from recap_spark.settings.values import Count, CountOrNone, Hours, Seed, Units
 
 
 class _Section(BaseModel):
@@ -24,7 +24,7 @@ for _dataclass in _READ_BY_WORKERS:
 class UnitSettings(_Section):
     """How a stage cuts its work: a unit is the step of commit and of resume."""
 
-    units: Annotated[int, Field(ge=1, le=65536)]
+    units: Units
     in_flight: Count
     tasks_per_unit: Count | None
 
@@ -33,14 +33,14 @@ class PlaceholderSettings(_Section):
     """How often one picture has to be met to be no picture of anything."""
 
     urls: Count | None
-    hosts: Annotated[int, Field(ge=0)]
+    hosts: CountOrNone
 
 
 class RetrySettings(_Section):
     """Which failures get another attempt, and when."""
 
     attempts: Count
-    wait_h: Annotated[float, Field(ge=0)]
+    wait_h: Hours
     rows_per_commit: Count
     tasks: Count
 
@@ -48,7 +48,7 @@ class RetrySettings(_Section):
 class ProbeSettings(_Section):
     """How `fetch --probe` draws and fetches its sample."""
 
-    seed: int
+    seed: Seed
     tasks: Count | None
 
 

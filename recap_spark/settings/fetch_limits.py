@@ -6,6 +6,17 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Literal
 
+from recap_spark.settings.values import (
+    Bytes,
+    Count,
+    CountOrNone,
+    HttpUrl,
+    Place,
+    Port,
+    Seconds,
+    SecondsOrNone,
+)
+
 Hash = Literal["sha256", "md5", "sha512"]
 
 _AT_LEAST_ONE = (
@@ -28,55 +39,55 @@ class FetchLimits:
 
     # Who is asking
     user_agent: str  # "name/version"; the name is also our token in robots.txt and X-Robots-Tag
-    contact_url: str
+    contact_url: HttpUrl
 
     # One url
-    deadline_s: float  # DNS, connecting, redirects, bodies and all attempts together
-    connect_s: float  # one connection, TLS included
-    largest_bytes: int  # a body is cut off here, not measured afterwards
-    redirects: int
-    attempts: int
-    backoff_s: float  # before the second attempt; doubles with each, and varies by half
-    longest_retry_after_s: float  # a server's longer wish is taken for this one
+    deadline_s: Seconds  # DNS, connecting, redirects, bodies and all attempts together
+    connect_s: Seconds  # one connection, TLS included
+    largest_bytes: Bytes  # a body is cut off here, not measured afterwards
+    redirects: CountOrNone
+    attempts: Count
+    backoff_s: SecondsOrNone  # before the second attempt; doubles with each, and varies by half
+    longest_retry_after_s: SecondsOrNone  # a server's longer wish is taken for this one
     compute_hash: Hash  # of the raw bytes; sha256 is stored whatever is chosen
     hash_mismatch: Literal["refuse", "keep", "ignore"]  # ignore: not compared
 
     # Where it may lead
     reachable_private_networks: tuple[str, ...]  # exceptions from "public addresses only", as CIDR
-    ports: tuple[int, ...] | None  # None: any
+    ports: tuple[Port, ...] | None  # None: any
     opted_out_domains: frozenset[str]  # with all their subdomains
     opted_out_urls: frozenset[str]
-    opted_out_file: str | None  # more of both, one a line; read on the driver, by `optouts.with_opt_outs`
+    opted_out_file: Place | None  # more of both, one a line; read on the driver, by `optouts.with_opt_outs`
 
     # What its owner reserves
     disallowed_directives: frozenset[str]  # of X-Robots-Tag
     tdm_reservation: Literal["refuse", "ignore"]
     robots_txt: Literal["obey", "ignore"]
-    robots_deadline_s: float  # for robots.txt, beside the url's own
-    robots_largest_bytes: int  # what lies beyond is not there (RFC 9309, 2.5)
-    robots_ttl_s: float
-    robots_unreachable_for_s: float  # how long a host that gives none is left alone
-    robots_memory_bytes: int  # of text, a process; parsed, it is some twenty times as large
-    robots_disk_bytes: int  # of the executor, where its processes share
-    longest_crawl_delay_s: float  # a host's longer wish is taken for this one
+    robots_deadline_s: Seconds  # for robots.txt, beside the url's own
+    robots_largest_bytes: Bytes  # what lies beyond is not there (RFC 9309, 2.5)
+    robots_ttl_s: SecondsOrNone
+    robots_unreachable_for_s: SecondsOrNone  # how long a host that gives none is left alone
+    robots_memory_bytes: Bytes  # of text, a process; parsed, it is some twenty times as large
+    robots_disk_bytes: Bytes  # of the executor, where its processes share
+    longest_crawl_delay_s: SecondsOrNone  # a host's longer wish is taken for this one
 
     # Hosts
-    connections: int  # a process's, open at once over all hosts
+    connections: Count  # a process's, open at once over all hosts
     hosts_shared_by: Literal["executor", "process"]  # whose connections_per_host and host_delay_s are
-    connections_per_host: int
-    host_delay_s: float  # between the starts of two requests to one host
-    lookahead: int  # urls taken from the input at once; those that wait for their host let others pass
-    keep_alive_s: float
-    dns_ttl_s: int
-    dns_threads: int  # getaddrinfo blocks one each
-    hosts_remembered: int  # DNS answers, and what is known of a host's state
-    dead_after_failures: int  # in a row
-    dead_for_s: float  # then one url tries again
+    connections_per_host: Count
+    host_delay_s: SecondsOrNone  # between the starts of two requests to one host
+    lookahead: Count  # urls taken from the input at once; those that wait for their host let others pass
+    keep_alive_s: SecondsOrNone
+    dns_ttl_s: CountOrNone
+    dns_threads: Count  # getaddrinfo blocks one each
+    hosts_remembered: Count  # DNS answers, and what is known of a host's state
+    dead_after_failures: Count  # in a row
+    dead_for_s: SecondsOrNone  # then one url tries again
 
     # Memory
-    bytes_in_flight: int
-    batch_bytes: int
-    batch_rows: int
+    bytes_in_flight: Bytes
+    batch_bytes: Bytes
+    batch_rows: Count
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=1)]
+from recap_spark.settings.values import Cosine, Count, Fraction, Place
 
 
 class _Strict(BaseModel):
@@ -43,7 +43,7 @@ class ClipThresholdFilter(_ClipScore):
     """CLIP score of image and alt-text, as published, of at least a threshold."""
 
     name: Literal["clip_score_threshold"]
-    threshold: Annotated[float, Field(ge=-1, le=1)]
+    threshold: Cosine
 
 
 class ClipFractionFilter(_ClipScore):
@@ -52,7 +52,7 @@ class ClipFractionFilter(_ClipScore):
     """
 
     name: Literal["clip_score_fraction"]
-    fraction: Annotated[float, Field(gt=0, lt=1)]
+    fraction: Fraction
 
 
 Filter = Annotated[
@@ -63,15 +63,15 @@ Filter = Annotated[
 class IngestSettings(_Strict):
     """metadata files → samples."""
 
-    source: str
+    source: Place
     layout: Literal["datacomp", "recap"]
     longest_text: Count
     caption_cap: Count
     files_per_commit: Count
     rows_per_batch: Count
-    subset: str | None
+    subset: Place | None
     filters: tuple[Filter, ...]
-    language_model: str | None
+    language_model: Place | None
     published_captioner: str
     published_scorer: str
     published_judge: str
@@ -80,6 +80,6 @@ class IngestSettings(_Strict):
 class ImportSettings(_Strict):
     """shards of pictures + samples → images; by the rules of fetch where those speak of pictures."""
 
-    source: str | None
+    source: Place | None
     files_per_commit: Count
     tasks_per_commit: Count

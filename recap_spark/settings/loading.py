@@ -8,16 +8,18 @@ its own beside base.yml (`captioners/NAME.yml`, …), named by the key that uses
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from recap_spark.errors import SettingsError
-from recap_spark.settings.layers import KeyPath, leaves, stack
+from recap_spark.settings.files.changes import read_changes
+from recap_spark.settings.files.layers import KeyPath, leaves, stack
+from recap_spark.settings.files.validation_errors import explain
 from recap_spark.settings.schema import Settings
-from recap_spark.settings.validation_errors import explain
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -30,35 +32,40 @@ _NAMED_FILES = {
 }
 
 
-def load(*paths: Path, captioner: str | None = None) -> Settings:
-    """Settings from files, later ones over earlier ones; `captioner` is a name in place of the files' own.
+def load(*paths: Path, captioner: str | None = None, changes: Iterable[str] = ()) -> Settings:
+    """Settings from files, later ones over earlier ones, and `changes`, each `KEY=VALUE`, over all of them;
+    `captioner` is a name in place of the files' own.
 
     Raises SettingsError as `read` does.
     """
-    over = {"caption": {"captioner": captioner}} if captioner else None
-    return read(Settings, *paths, named_files=_NAMED_FILES, over=over)
+    over = read_changes(changes)
+    if captioner:
+        over["caption", "captioner"] = captioner
+    return read(Settings, *paths, named_files=_NAMED_FILES, changes=over)
 
 
 def read(
     model: type[M],
     *paths: Path,
     named_files: Mapping[KeyPath, str],
-    over: Mapping[str, Any] | None = None,
+    changes: Mapping[KeyPath, Any] = MappingProxyType({}),
 ) -> M:
-    """The model's values from files, later ones over earlier ones, and `over` over all of them.
+    """The model's values from files, later ones over earlier ones, and `changes` over all of them.
 
     Raises SettingsError naming the file and the path of every key that is unknown, missing or of the wrong
     type.
     """
     if not paths:
         raise SettingsError("want at least one settings file, found none")
-    layers = stack(*paths, named_files=named_files, over=over)
+    layers = stack(*paths, named_files=named_files, changes=changes)
     try:
         # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
-        # YAML's own dates (a revision, an experiment's name) are the words that were written.
-        return model.model_validate_json(json.dumps(layers.values, default=str))
+        validated = model.model_validate_json(json.dumps(layers.values))
     except ValidationError as error:
         raise SettingsError(explain(error, layers, paths)) from None
+    if layers.faults:
+        raise SettingsError("\n".join(layers.faults.values()))
+    return validated
 
 
 def flat(settings: BaseModel) -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from recap_spark.settings.values import Bytes, Count, CountOrNone, Pixels, PixelsOrAny, Ratio, Seconds
+
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area", "lanczos"]
 
 _AT_LEAST_ONE = ("image_size", "decode_processes")
@@ -14,9 +16,9 @@ _AT_LEAST_ONE = ("image_size", "decode_processes")
 class DecodeLimits:
     """Of one picture at one time."""
 
-    largest_pixels: int  # by the header, before decoding
-    memory_bytes: int  # that it may make the decoder allocate
-    cpu_s: float
+    largest_pixels: Pixels  # by the header, before decoding
+    memory_bytes: Bytes  # that it may make the decoder allocate
+    cpu_s: Seconds
 
     def __post_init__(self) -> None:
         for name in ("largest_pixels", "memory_bytes", "cpu_s"):
@@ -31,12 +33,12 @@ class PictureRules:
     """
 
     # What is refused, by the header, before decoding
-    min_image_size: int  # of the shorter side, pixels; 0: any
-    max_aspect_ratio: float | None  # longer side by shorter; None: any
+    min_image_size: PixelsOrAny  # of the shorter side, pixels; 0: any
+    max_aspect_ratio: Ratio | None  # longer side by shorter; None: any
 
     # Size
     resize_mode: Literal["no", "keep_ratio", "center_crop", "border", "keep_ratio_largest"]
-    image_size: int  # pixels; see `resizing` for which side it is
+    image_size: Pixels  # pixels; see `resizing` for which side it is
     resize_only_if_bigger: bool
     downscale_interpolation: Interpolation
     upscale_interpolation: Interpolation
@@ -47,13 +49,13 @@ class PictureRules:
     # Encoding
     reencode: Literal["always", "other_formats", "changed"]
     encode_format: Literal["jpg", "png", "webp"]
-    encode_quality: int  # jpg, webp: 1 to 100; png: level of compression, 0 to 9
+    encode_quality: CountOrNone  # jpg, webp: 1 to 100; png: level of compression, 0 to 9
 
     # Metadata
     extract_exif: bool
 
     # Decoders
-    decode_processes: int  # of a task
+    decode_processes: Count  # of a task
 
     def __post_init__(self) -> None:
         for name in _AT_LEAST_ONE:

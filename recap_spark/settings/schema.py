@@ -8,13 +8,24 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 from recap_spark.settings.endpoint import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
 from recap_spark.settings.fetch import FetchSettings, UnitSettings
-from recap_spark.settings.ingest import Count, ImportSettings, IngestSettings
+from recap_spark.settings.ingest import ImportSettings, IngestSettings
 from recap_spark.settings.model_source import Origin, Parts
 from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.settings.template import Template
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+from recap_spark.settings.values import (
+    Bytes,
+    Count,
+    CountOrNone,
+    JpegQuality,
+    Name,
+    Place,
+    Positive,
+    SecondsOrNone,
+    Seed,
+    Share,
+    TrackingUri,
+    Units,
+)
 
 
 class _Section(BaseModel):
@@ -30,7 +41,7 @@ for _dataclass in _READ_BY_WORKERS:
 class LakeSettings(_Section):
     """Where the tables are."""
 
-    root: str
+    root: Place
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$")] | None
 
 
@@ -41,10 +52,10 @@ class SessionSettings(_Section):
 
     app_name: str
     master: str | None
-    metastore: str | None
-    log: str | None
+    metastore: Place | None
+    log: Place | None
     jars: str | None
-    start_timeout_s: float
+    start_timeout_s: SecondsOrNone
     conf: dict[str, str]
 
 
@@ -52,7 +63,7 @@ class CaptionerSettings(_Section):
     """conf/captioners/*.yml: everything that makes one captioner's captions what they are."""
 
     name: Name
-    model: str
+    model: Place
     revision: str | None
     parts: Parts | None
     template: Template | None
@@ -78,11 +89,11 @@ class CaptionSettings(_Section):
         Discriminator(kind),
     ]
     device: Literal["cpu", "gpu"]
-    journal: str | None
+    journal: Place | None
     batch_size: Count
     slots: Count
     prefill_batch: Count
-    engine_memory_bytes: Count | None
+    engine_memory_bytes: Bytes | None
     decode_threads: Count
     engine_threads: Count
     decode: DecodeLimits
@@ -99,11 +110,11 @@ class ScorerSettings(_Section):
     """conf/scorers/*.yml: one image-text model and how its pair preference is formed."""
 
     name: Name
-    model: str
+    model: Place
     revision: str | None
     fit: Literal["crop", "pad"]
     preference_features: Literal["normalised", "raw"]
-    preference_scale: Annotated[float, Field(gt=0)]
+    preference_scale: Positive
     dtype: Literal["float32", "bfloat16", "float16"]
 
 
@@ -124,8 +135,8 @@ class ViewSettings(_Section):
 
     name: Name
     p: Share
-    seed: int
-    epoch: Annotated[int, Field(ge=0)]
+    seed: Seed
+    epoch: CountOrNone
     captioner: str | None
     sha256: Literal["match", "not_mismatch", "any"]
 
@@ -134,19 +145,19 @@ class ExportSettings(_Section):
     """A view → files to train on."""
 
     view: ViewSettings
-    folder: str
+    folder: Place
     formats: Annotated[tuple[Literal["webdataset", "parquet"], ...], Field(min_length=1)]
     rows_per_shard: Count
-    units: Annotated[int, Field(ge=1, le=65536)]
+    units: Units
     tasks_per_unit: Count
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
+    jpeg_quality: JpegQuality
     decode: DecodeLimits
 
 
 class TrackingSettings(_Section):
     """Where MLflow keeps the runs."""
 
-    uri: str | None
+    uri: TrackingUri | None
     experiment: str
 
 
@@ -154,9 +165,9 @@ class DemoSettings(_Section):
     """The miniature web that `recap-spark demo` runs on."""
 
     rows: Count
-    seed: int
+    seed: Seed
     port: Annotated[int, Field(ge=1024, le=65535)]
-    folder: str
+    folder: Place
 
 
 class Settings(_Section):

@@ -74,19 +74,19 @@ def test_later_files_win_leaf_by_leaf(conf):
         ("export: {largest_pixels: 8}", "export.largest_pixels: nobody reads this key"),
         (
             'fetch: {work: {units: "8"}}',
-            "fetch.work.units: Input should be a valid integer, found '8'",
+            "fetch.work.units: want a whole number, found '8'",
         ),
         (
             "fetch: {work: {units: 0}}",
-            "fetch.work.units: Input should be greater than or equal to 1, found 0",
+            "fetch.work.units: want at least 1, found 0",
         ),
-        ("fetch: {work: null}", "fetch.work: Input should be an object, found None"),
-        ("fetch: {limits: {ports: 80}}", "fetch.limits.ports: Input should be a valid array, found 80"),
-        ("caption: gpu", "caption: Input should be an object, found 'gpu'"),
-        ("caption: {device: tpu}", "caption.device: Input should be 'cpu' or 'gpu', found 'tpu'"),
+        ("fetch: {work: null}", "fetch.work: want a section of keys, found nothing (null)"),
+        ("fetch: {limits: {ports: 80}}", "fetch.limits.ports: want a list, found 80"),
+        ("caption: gpu", "caption: want a section of keys, found 'gpu'"),
+        ("caption: {device: tpu}", "caption.device: want 'cpu' or 'gpu', found 'tpu'"),
         (
             "lake: {namespace: a.b.c}",
-            r"lake.namespace: String should match pattern '^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$', found 'a.b.c'",
+            r"lake.namespace: want text like ^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$, found 'a.b.c'",
         ),
     ],
 )
@@ -125,11 +125,11 @@ def test_a_file_of_one_s_own_without_the_base_is_told_so_in_one_line(conf):
         ),
         (
             f"{CAPTIONER}dtype: float32\nmax_new_tokens: many",
-            "max_new_tokens: Input should be a valid integer, found 'many'",
+            "max_new_tokens: want a whole number, found 'many'",
         ),
         (
             f"{CAPTIONER.replace('false', '1')}dtype: float32\nmax_new_tokens: 9",
-            "float8_linears: Input should be a valid boolean, found 1",
+            "float8_linears: want true or false, found 1",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_float8_is_refused_for_an_engine_without_it(conf):
 def test_a_wrong_key_of_a_template_is_named_with_the_templates_own_file(conf):
     file = write(conf / "captioners" / "templates" / "mine.yml", "version: one\ntext: t")
     mine = write(conf / "mine.yml", "calibrate: {templates: [v1, mine]}")
-    said = "mine.version: Input should be a valid integer, found 'one'"
+    said = "mine.version: want a whole number, found 'one'"
     assert complaint(conf / "base.yml", mine) == [f"{file}: calibrate.templates.{said}"]
     other = write(conf / "captioners" / "other.yml", CAPTIONER + "dtype: float32\nmax_new_tokens: 9")
     write(other, other.read_text().replace("template: null", "template: mine"))
@@ -193,7 +193,7 @@ def test_a_captioner_without_a_file_lists_those_that_have_one(conf):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("a: [", "not YAML"), ("- a", "want keys and values, found list"), (None, "found none")],
+    [("a: [", "not YAML"), ("- a", "want keys and values, found a list"), (None, "found none")],
 )
 def test_a_file_that_holds_no_settings_is_named(conf, text, said):
     mine = conf / "mine.yml"

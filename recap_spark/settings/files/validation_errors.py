@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from recap_spark.settings.endpoint import without_kind
-from recap_spark.settings.layers import KeyPath, Layers
+from recap_spark.settings.files.layers import KeyPath, Layers
+from recap_spark.settings.files.plain_words import plainly
 from recap_spark.settings.redaction import is_secret, public
 
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
+
+# Said of several keys together, with what was found.
+_OF_A_WHOLE = ("value_error", "union_tag_invalid", "union_tag_not_found")
+_LONGEST_SHOWN = 80  # characters
 
 _MOST_FORGOTTEN = 3  # sections: where more are missing, it is the file that has them all
 
@@ -20,6 +26,8 @@ _MOST_FORGOTTEN = 3  # sections: where more are missing, it is the file that has
 def explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> str:
     """One line for every wrong key: the file that has it, its path, what was wanted and what was found."""
     problems = [(without_kind(problem["loc"]), problem) for problem in error.errors()]
+    # A name that stands for no file is said as such, not as the section that it would have been.
+    problems = [each for each in problems if not any(each[0][: len(keys)] == keys for keys in layers.faults)]
     unknown = {keys for keys, problem in problems if problem["type"] in _UNKNOWN}
     missing = {keys for keys, problem in problems if problem["type"] == "missing"}
     sections = sorted(keys[0] for keys in missing if len(keys) == 1)
@@ -27,7 +35,7 @@ def explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> 
         files = ", ".join(map(str, paths))
         wanted = "want a first file that has every key, as conf/base.yml has"
         return f"{files}: {wanted}, found nothing of {', '.join(sections)}"
-    lines = []
+    lines = list(layers.faults.values())
     for keys, problem in problems:
         where = ", ".join(map(str, dict.fromkeys(_setters(keys, problem["type"], layers) or paths)))
         if keys in unknown:
@@ -35,15 +43,19 @@ def explain(error: ValidationError, layers: Layers, paths: tuple[Path, ...]) -> 
         elif keys in missing:
             said = "not set in any file"
         else:
-            said = problem["msg"] + _found(keys, problem["input"])
+            said = plainly(problem) + _found(keys, problem)
         lines.append(f"{where}: {'.'.join(keys)}: {said}")
     return "\n".join(lines)
 
 
-def _found(keys: KeyPath, value: Any) -> str:
+def _found(keys: KeyPath, problem: ErrorDetails) -> str:
+    value = problem["input"]
     if isinstance(value, dict):
-        return ""
-    return f", found {'a secret' if is_secret('.'.join(keys)) else public(repr(value))}"
+        return ", found a section of keys" if problem["type"] not in _OF_A_WHOLE else ""
+    if is_secret(".".join(keys)):
+        return ", found a secret"
+    shown = "nothing (null)" if value is None else public(repr(value))
+    return f", found {shown if len(shown) <= _LONGEST_SHOWN else shown[:_LONGEST_SHOWN] + '…'}"
 
 
 def _nearest(keys: KeyPath, known: set[KeyPath]) -> str:

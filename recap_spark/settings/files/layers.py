@@ -7,39 +7,51 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from recap_spark.errors import SettingsError
+from recap_spark.settings.files.based_on import read_files
+from recap_spark.settings.files.yaml_files import read_yaml
 
 KeyPath = tuple[str, ...]
+
+COMMAND_LINE = Path("--set")
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The merged values, and for every leaf the file that had the last word."""
+    """The merged values, every leaf's file that had the last word, and the names that stand for no file."""
 
     values: dict[str, Any]
     origin: dict[KeyPath, Path]
+    faults: dict[KeyPath, str]
 
 
-def stack(*paths: Path, named_files: Mapping[KeyPath, str], over: Mapping[str, Any] | None = None) -> Layers:
+def stack(*paths: Path, named_files: Mapping[KeyPath, str], changes: Mapping[KeyPath, Any]) -> Layers:
     """Later files over earlier ones; a name under a key of `named_files` is replaced by that folder's
-    NAME.yml, a list of names by all of theirs, by name. `over` is what the command line says over all files.
+    NAME.yml, a list of names by all of theirs, by name. `changes` are what the command line says over all of
+    them, the named files included.
 
-    Raises SettingsError naming the file that is missing or not YAML.
+    Raises SettingsError naming every file that is missing or not YAML.
     """
     values: dict[str, Any] = {}
     origin: dict[KeyPath, Path] = {}
-    for path in paths:
-        layer = _read(path)
+    files = read_files(paths)
+    for path, layer in files.items():
         origin = _overlaid(origin, dict.fromkeys(_leaves(layer), path))
         values = _merge(values, layer)
-    if over:
-        origin = _overlaid(origin, dict.fromkeys(_leaves(over), Path("command line")))
-        values = _merge(values, over)
+    folders = list(dict.fromkeys(path.parent for path in reversed(files)))
+    faults: dict[KeyPath, str] = {}
+    waiting = dict(changes)
     for keys, folder in named_files.items():
-        values, origin = _resolve(values, origin, keys, paths[0].parent / folder)
-    return Layers(values, origin)
+        # What is below a name has to wait until the name's file is there.
+        ready = {key: value for key, value in waiting.items() if key[: len(keys)] != keys or key == keys}
+        values, origin = _changed(values, origin, ready)
+        waiting = {key: value for key, value in waiting.items() if key not in ready}
+        try:
+            values, origin = _resolve(values, origin, keys, [each / folder for each in folders])
+        except SettingsError as error:
+            faults[keys] = str(error)
+    values, origin = _changed(values, origin, waiting)
+    return Layers(values, origin, faults)
 
 
 def leaves(values: Mapping[str, Any], at: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:
@@ -52,22 +64,18 @@ def leaves(values: Mapping[str, Any], at: KeyPath = ()) -> Iterator[tuple[KeyPat
             yield here, value
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        remedy = "name it with --conf, or start in the folder that has conf/"
-        raise SettingsError(f"{path}: want a YAML file of settings, found none in {Path.cwd()}: {remedy}")
-    try:
-        with path.open(encoding="utf-8") as file:  # whose name YAML's errors then say
-            values = yaml.safe_load(file)
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{path}: not YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise SettingsError(f"{path}: want keys and values, found {type(values).__name__}")
-    return values
+def _changed(
+    values: dict[str, Any], origin: dict[KeyPath, Path], changes: Mapping[KeyPath, Any]
+) -> tuple[dict[str, Any], dict[KeyPath, Path]]:
+    for keys, value in changes.items():
+        layer = _nested(keys, value)
+        origin = _overlaid(origin, dict.fromkeys(_leaves(layer), COMMAND_LINE))
+        values = _merge(values, layer)
+    return values, origin
 
 
 def _resolve(
-    values: dict[str, Any], origin: dict[KeyPath, Path], keys: KeyPath, folder: Path
+    values: dict[str, Any], origin: dict[KeyPath, Path], keys: KeyPath, folders: list[Path]
 ) -> tuple[dict[str, Any], dict[KeyPath, Path]]:
     held: Any = values
     for key in keys:
@@ -76,10 +84,10 @@ def _resolve(
         named: dict[str, Any] = {}
         origins: dict[KeyPath, Path] = {}
         for name in held:
-            named[name], found_in = _named(name, folder, keys, origin)
+            named[name], found_in = _named(name, folders, keys, origin)
             origins |= {(*keys, name, *leaf): found_in for leaf in _leaves(named[name])}
     elif isinstance(held, str):
-        named, found_in = _named(held, folder, keys, origin)
+        named, found_in = _named(held, folders, keys, origin)
         origins = {(*keys, *leaf): found_in for leaf in _leaves(named)}
     else:
         return values, origin
@@ -87,15 +95,13 @@ def _resolve(
 
 
 def _named(
-    name: str, folder: Path, keys: KeyPath, origin: dict[KeyPath, Path]
+    name: str, folders: list[Path], keys: KeyPath, origin: dict[KeyPath, Path]
 ) -> tuple[dict[str, Any], Path]:
-    path = folder / f"{name}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yml"))) or "none"
-        raise SettingsError(
-            f"{origin[keys]}: {'.'.join(keys)}: want one of {folder}/*.yml ({known}), found {name!r}"
-        )
-    return {"name": name} | _read(path), path
+    known = {file.stem: file for folder in reversed(folders) for file in sorted(folder.glob("*.yml"))}
+    if name not in known:
+        wanted = f"want one of {folders[-1]}/*.yml ({', '.join(sorted(known)) or 'none'})"
+        raise SettingsError(f"{origin[keys]}: {'.'.join(keys)}: {wanted}, found {name!r}")
+    return {"name": name} | read_yaml(known[name]), known[name]
 
 
 def _nested(keys: KeyPath, value: Any) -> dict[str, Any]:

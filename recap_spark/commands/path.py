@@ -1,0 +1,85 @@
+"""Commands of the path: each stage, all of them, and the demo"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from recap_spark.commands.options import LAPTOP, Changes, Conf, opened
+
+_PANEL = "The path"
+_STAGES = {
+    "ingest": "metadata → samples",
+    "import-images": "shards of pictures you have → images: img2dataset's, DataComp's resharder's, export's",
+    "fetch": "samples → images",
+    "caption": "images → captions",
+    "score": "images + samples + captions → scores",
+    "mix": "samples + captions → the view recap_datacomp and the function mixed_captions",
+    "export": "a view → files to train on",
+}
+
+
+def add_to(app: typer.Typer) -> None:
+    """In the order of the path."""
+    for name, arrow in _STAGES.items():
+        shown = f"{arrow}\n\nExample: recap-spark {name} --conf conf/base.yml --conf mine.yml"
+        command = _fetch if name == "fetch" else stage_command(name)
+        app.command(name, help=shown, rich_help_panel=_PANEL)(command)
+    app.command("all", rich_help_panel=_PANEL)(_all)
+    app.command("demo", rich_help_panel=_PANEL)(_demo)
+
+
+def stage_command(name: str):  # type: ignore[no-untyped-def]  # typer reads the signature of what is returned
+    """A command that runs the stage of this name."""
+
+    def command(conf: Conf = LAPTOP, changes: Changes = None) -> None:
+        with opened(conf, changes) as (lake, settings, progress):
+            from recap_spark.pipeline import named, run_stage
+
+            run_stage(named(name), lake, settings, progress)
+
+    return command
+
+
+def _fetch(
+    conf: Conf = LAPTOP,
+    changes: Changes = None,
+    probe: Annotated[
+        int | None,
+        typer.Option(min=1, help="Fetch a sample of so many rows, keep nothing, estimate the whole table."),
+    ] = None,
+) -> None:
+    if probe is None:
+        stage_command("fetch")(conf, changes)
+        return
+    with opened(conf, changes) as (lake, settings, _):
+        from rich.console import Console
+
+        from recap_spark.report.probe import show_probe
+        from recap_spark.stages.fetch.probe import probe_urls
+
+        show_probe(probe_urls(lake, settings, rows=probe), console=Console())
+
+
+def _all(conf: Conf = LAPTOP, changes: Changes = None) -> None:
+    """Every stage in order: what is done already is not done again.
+
+    Example: recap-spark all --conf conf/base.yml --conf mine.yml
+    """
+    with opened(conf, changes) as (lake, settings, progress):
+        from recap_spark.pipeline import run_all
+
+        run_all(lake, settings, progress)
+
+
+def _demo(conf: Conf = [*LAPTOP, Path("conf/demo.yml")], changes: Changes = None) -> None:  # noqa: B006  typer reads it and changes nothing
+    """The whole path on the miniature web, with a summary at the end.
+
+    Example: recap-spark demo --set demo.rows=300
+    """
+    with opened(conf, changes) as (lake, settings, progress):
+        from recap_spark.demo import run_demo
+
+        run_demo(lake, settings, progress)

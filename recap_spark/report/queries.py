@@ -1,0 +1,96 @@
+"""A user's SQL → its rows, if it is one that only reads"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+
+from recap_spark.errors import InputError
+from recap_spark.lake import Lake
+
+# By the names of Spark's plans. Each of these reads, though Spark calls it a command.
+_SHOWING = ("Describe", "Show", "ExplainCommand")
+# What a query is parsed to. What is not here may write (InsertIntoDir, Call) or run a program
+# (ScriptTransformation), and Spark gives all that no common mark.
+_READING = frozenset(
+    (
+        "Project",
+        "Filter",
+        "UnresolvedHaving",
+        "Aggregate",
+        "Sort",
+        "GlobalLimit",
+        "LocalLimit",
+        "Offset",
+        "Distinct",
+        "Sample",
+        "Join",
+        "LateralJoin",
+        "AsOfJoin",
+        "Union",
+        "Intersect",
+        "Except",
+        "Pivot",
+        "Unpivot",
+        "UnpivotTransformer",
+        "Generate",
+        "UnresolvedWith",
+        "SubqueryAlias",
+        "UnresolvedSubqueryColumnAliases",
+        "WithWindowDefinition",
+        "UnresolvedHint",
+        "RepartitionByExpression",
+        "Repartition",
+        "OneRowRelation",
+        "LocalRelation",
+        "UnresolvedInlineTable",
+        "UnresolvedRelation",
+        "RelationTimeTravel",
+        "UnresolvedTableValuedFunction",
+        "UnresolvedTVFAliases",
+    )
+)
+
+
+@contextmanager
+def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[DataFrame]:
+    """The rows of a query over the lake; `shows` allows EXPLAIN, SHOW and DESCRIBE too.
+
+    Raises InputError for a statement of another kind before any of it is run, and for a query that fails.
+    """
+    try:
+        check_reads_only(lake.spark, query, command=command, shows=shows)
+        if lake.settings.namespace:
+            lake.spark.sql(f"USE {lake.settings.namespace}")
+        yield lake.spark.sql(query)
+    except PySparkException as error:
+        raise InputError(f"{command}: {error}") from error
+
+
+def check_reads_only(spark: SparkSession, query: str, *, command: str, shows: bool) -> None:
+    """Raises InputError for more than a query, PySparkException for what is no SQL."""
+    session: Any = spark
+    plan = session._jsparkSession.sessionState().sqlParser().parsePlan(query)
+    name = str(plan.getClass().getSimpleName())
+    if shows and name.startswith(_SHOWING):
+        return
+    for node in _nodes(plan):
+        found = str(node.getClass().getSimpleName())
+        if found not in _READING:
+            also = ", EXPLAIN, SHOW or DESCRIBE" if shows else ""
+            kind = found.removesuffix("Statement").removesuffix("Command")
+            raise InputError(f"{command}: want a query{also} that changes nothing, found {kind}")
+
+
+def _nodes(plan: Any) -> Iterator[Any]:
+    """A plan, its inputs and the plans of its CTEs."""
+    yield plan
+    for children in (plan.children(), plan.innerChildren()):
+        for index in range(children.size()):
+            child = children.apply(index)
+            if hasattr(child, "children") and hasattr(child, "innerChildren"):
+                yield from _nodes(child)

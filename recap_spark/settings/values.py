@@ -1,0 +1,76 @@
+"""What a number, an address or a place may be, for every settings model
+
+Constraints are of `annotated_types`, which dataclasses of workers carry without pydantic. A float below
+infinity is no NaN either.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, StringConstraints
+
+Count = Annotated[int, Ge(1), Le(2**31 - 1)]
+CountOrNone = Annotated[int, Ge(0), Le(2**31 - 1)]  # 0: none of it
+Bytes = Annotated[int, Ge(1), Le(2**63 - 1)]
+Pixels = Annotated[int, Ge(1), Le(2**31 - 1)]
+PixelsOrAny = Annotated[int, Ge(0), Le(2**31 - 1)]  # 0: any
+Seed = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # Spark's bigint
+Share = Annotated[float, Ge(0), Le(1)]
+Fraction = Annotated[float, Gt(0), Lt(1)]
+Cosine = Annotated[float, Ge(-1), Le(1)]
+Seconds = Annotated[float, Gt(0), Lt(math.inf)]
+SecondsOrNone = Annotated[float, Ge(0), Lt(math.inf)]  # 0: no waiting
+Hours = Annotated[float, Ge(0), Lt(math.inf)]
+Positive = Annotated[float, Gt(0), Lt(math.inf)]
+NotNegative = Annotated[float, Ge(0), Lt(math.inf)]
+Ratio = Annotated[float, Ge(1), Lt(math.inf)]
+Port = Annotated[int, Ge(1), Le(65535)]
+Units = Annotated[int, Ge(1), Le(65536)]
+JpegQuality = Annotated[int, Ge(1), Le(100)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+_TRACKING = ("http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
+
+
+def _http(url: str) -> str:
+    if any(character.isspace() or ord(character) < 32 for character in url):
+        raise ValueError("want an address without blanks")  # it is sent as a header
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise ValueError("want an address that begins with http:// or https:// and names a host")
+    return url
+
+
+def _place(path: str) -> str:
+    """The same with the home folder in place of `~/`: workers may have another home."""
+    if not path or "\0" in path:
+        raise ValueError("want a path or a URL that is not empty")
+    if path == "~" or path.startswith("~/"):
+        return os.path.expanduser(path)
+    if path.startswith("~"):
+        raise ValueError("want ~/ for your own home folder, or the whole path of another's")
+    return path
+
+
+def _tracking(uri: str) -> str:
+    scheme = _SCHEME.match(uri)
+    # mysql+pymysql: a database with its driver.
+    if scheme and scheme[1].partition("+")[0] not in _TRACKING:
+        raise ValueError(f"want a path, or a URI of {', '.join(_TRACKING)}")
+    return uri if scheme else _place(uri)
+
+
+HttpUrl = Annotated[str, AfterValidator(_http)]
+Place = Annotated[str, AfterValidator(_place)]
+TrackingUri = Annotated[str, AfterValidator(_tracking)]

@@ -1,0 +1,164 @@
+"""A settings file may be based on others, and one that is no plain YAML is refused with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from repository import CONF
+
+from recap_spark.errors import SettingsError
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import Settings
+
+BOMB = b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (name, name, *[name - 1] * 8)
+    for name in b"bcdefgh"
+)
+
+
+def refused(folder: Path, written: bytes, *changes: str) -> str:
+    mine = folder / "mine.yml"
+    mine.write_bytes(written)
+    with pytest.raises(SettingsError) as raised:
+        load(CONF / "base.yml", mine, changes=changes)
+    return str(raised.value).removeprefix(f"{mine}: ")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (
+            b"lake:\n  root: a\n  root: b",
+            "line 3: not YAML: want every key once, found root in line 2",
+        ),
+        ("lake: {root: é}".encode("utf-16"), "line 1: want UTF-8, found the mark of UTF-16"),
+        (b"# one\nlake: {root: caf\xe9}", "line 2: want UTF-8, found the byte 0xe9, which is none"),
+        (b"lake:\n\troot: a", "line 2: not YAML: found character"),
+        (b"lake:\n\x00", "line 2: not YAML: a control character"),
+        (b"", "want keys and values, found an empty file"),
+        (b"# nothing", "want keys and values, found an empty file"),
+        (b"[1]", "want keys and values, found a list"),
+        (BOMB, "want at most 50000 values with aliases followed"),
+        (b"a: &a [*a]", "want no alias inside of what it stands for"),
+        (b"[" * 5000, "want at most 50 levels"),
+        (b"lake: {root: !!python/name:os.system x}", "want plain values, found the tag"),
+        (b"on: {root: a}", "want a key that is text, found on: quote it"),
+        (b"demo: {seed: " + b"9" * 5000 + b"}", "want a number of at most 40 digits"),
+        (b'lake: {root: "\\ud800"}', "want Unicode text"),
+        (b"a: 1\n" * 300_000, "want at most 1048576 bytes"),
+    ],
+)
+def test_a_file_that_is_no_plain_yaml_is_refused_with_its_line(tmp_path, written, said):
+    assert said in refused(tmp_path, written)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("fetch: {limits: {deadline_s: -3}}", "want more than 0, found -3"),
+        ("fetch: {limits: {deadline_s: .nan}}", "want a finite number, found nan"),
+        ("fetch: {limits: {deadline_s: .inf}}", "want a finite number, found inf"),
+        ("fetch: {limits: {redirects: -1}}", "want at least 0, found -1"),
+        ("fetch: {limits: {ports: [0]}}", "fetch.limits.ports.0: want at least 1, found 0"),
+        (
+            "fetch: {limits: {contact_url: ftp://a.test}}",
+            "want an address that begins with http:// or https://",
+        ),
+        ("fetch: {limits: {contact_url: 'http://'}}", "want an address that begins with http:// or https://"),
+        ('fetch: {limits: {contact_url: "http://a.test/\\r\\nX: y"}}', "want an address without blanks"),
+        ("session: {start_timeout_s: -1}", "want at least 0, found -1"),
+        ("tracking: {uri: htps://mlflow.test}", "want a path, or a URI of http, https"),
+        ("lake: {root: ~other/lake}", "want ~/ for your own home folder"),
+        ("score: {scorer: {preference_scale: .inf}}", "want a finite number"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(tmp_path, written, said):
+    assert said in refused(tmp_path, written.encode())
+
+
+def test_a_home_folder_is_meant_as_a_shell_means_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/us")
+    assert load(CONF / "base.yml", changes=["lake.root=~/lake"]).lake.root == "/home/us/lake"
+
+
+def test_the_faults_of_all_files_are_said_at_once(tmp_path):
+    bad, absent = tmp_path / "bad.yml", tmp_path / "absent.yml"
+    bad.write_text("a: [")
+    with pytest.raises(SettingsError) as raised:
+        load(CONF / "base.yml", bad, absent)
+    assert [line.partition(":")[0] for line in str(raised.value).splitlines()] == [str(bad), str(absent)]
+    said = refused(tmp_path, b"caption: {captioner: llava, slots: 0}\nscore: {scorer: clip}")
+    assert len(said.splitlines()) == 3
+
+
+def test_one_file_is_enough_where_it_says_what_it_is_based_on(tmp_path):
+    (tmp_path / "ours.yml").write_text("based_on: [base, laptop]\nfetch: {work: {units: 8}}")
+    mine = tmp_path / "mine.yml"
+    mine.write_text("based_on: ours.yml\nfetch: {work: {in_flight: 1}}")
+    assert load(mine).fetch.work.model_dump() == {"units": 8, "in_flight": 1, "tasks_per_unit": 1}
+    assert load(CONF / "base.yml", CONF / "laptop.yml", mine).fetch.work.units == 8
+
+
+@pytest.mark.parametrize(
+    ("bases", "said"),
+    [
+        ("mine.yml", "want no file that is based on itself, found"),
+        ("./mine.yml", "want no file that is based on itself, found"),
+        ("laptob", "want one of base, cluster, "),
+        ("other.yml", "want the path of a file, from this one's folder, found 'other.yml'"),
+        ("{base: 1}", "want a list of names or paths"),
+        ("[1]", "want a list of names or paths"),
+    ],
+)
+def test_a_base_that_is_none_is_refused(tmp_path, bases, said):
+    assert said in refused(tmp_path, f"based_on: {bases}".encode())
+
+
+def test_the_command_line_is_over_all_files_and_over_the_files_they_name():
+    settings = load(
+        CONF / "base.yml",
+        changes=[
+            "fetch.limits.deadline_s=5",
+            "caption.captioner.max_new_tokens=20",
+            "caption.captioner=miniature",
+            "session.conf.spark.sql.shuffle.partitions=8",
+        ],
+    )
+    assert settings.fetch.limits.deadline_s == 5
+    assert (settings.caption.captioner.name, settings.caption.captioner.max_new_tokens) == ("miniature", 20)
+    assert settings.session.conf["spark.sql.shuffle.partitions"] == "8"
+
+
+def test_a_path_that_is_misspelt_is_told_its_neighbour(tmp_path):
+    (tmp_path / "mine.yml").touch()
+    with pytest.raises(SettingsError, match=r"did you mean .*mine\.yml\?"):
+        load(CONF / "base.yml", tmp_path / "mnie.yml")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+SECTIONS = st.dictionaries(st.sampled_from([*Settings.model_fields, "based_on", "caption.slots"]), VALUES)
+WRITTEN = st.binary(max_size=200) | st.text(alphabet="&*a!<>{}[]:-?|'\"\\\n\t ,#%@0_.", max_size=60).map(
+    str.encode
+)
+
+
+@examples(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(written=WRITTEN | SECTIONS.map(lambda values: yaml.safe_dump(values, allow_unicode=True).encode()))
+def test_whatever_a_file_holds_it_gives_settings_or_is_refused(tmp_path, written):
+    mine = tmp_path / "mine.yml"
+    mine.write_bytes(written)
+    try:
+        settings = load(CONF / "base.yml", mine)
+    except SettingsError as error:
+        assert str(mine) in str(error)  # noqa: PT017  either end is right
+    else:
+        assert isinstance(settings, Settings)
