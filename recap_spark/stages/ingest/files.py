@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,6 +53,11 @@ class Survey:
     def files(self) -> list[str]:
         """Those that can be read."""
         return [file for group in self.readable for file in group.files]
+
+    @property
+    def refusals(self) -> Counter[str]:
+        """Files by the reason that they are refused for."""
+        return Counter(str(reason) for _, reason, _ in self.refused)
 
     def without(self, damaged: dict[str, str]) -> Survey:
         """The same with some files refused, for what was found when they were read."""

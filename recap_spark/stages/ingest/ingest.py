@@ -96,7 +96,7 @@ def _ingest_files(
     if survey.refused:
         lake.upsert(REJECTS, refused_files(lake, survey))
     if not survey.readable:
-        return _by_file(survey)
+        return survey.refusals
     rows = read_rows(lake.spark, survey, LAYOUTS[settings.layout])
     found = sum(survey.rows.values())
     with ThreadPoolExecutor(1) as beside:
@@ -114,7 +114,7 @@ def _ingest_files(
         if found != answered:
             held = f"{found} rows in {len(survey.files)} files"
             raise AccountingError(f"ingest: {held}, {answered} answered for: {dict(counts)}")
-    return counts + _by_file(survey)
+    return counts + survey.refusals
 
 
 def _ingest_published(
@@ -247,7 +247,3 @@ def _displace(lake: Lake, settled: DataFrame) -> None:
     for table in (RATINGS, SCORES, CAPTIONS, IMAGES, SAMPLES):
         if lake.holds(table):
             lake.delete(table, uids)
-
-
-def _by_file(survey: Survey) -> Counter[str]:
-    return Counter(str(reason) for _, reason, _ in survey.refused)

@@ -22,14 +22,8 @@ from recap_spark.workers.pictures.hashes import hash_columns
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import Prepared
 from recap_spark.workers.rows import Row, rows_of, storable_text
+from recap_spark.workers.shards import parquet_shards
 from recap_spark.workers.shards.claims import SideRows
-from recap_spark.workers.shards.parquet_shards import (
-    columns_of,
-    describe_parquet,
-    parquet_pictures,
-    picture_column,
-    side_rows,
-)
 from recap_spark.workers.shards.shard_files import Described, Held, ShardFault, is_tar
 from recap_spark.workers.shards.tar_shards import describe_tar, tar_pictures
 
@@ -146,14 +140,14 @@ def _describe(reading: Reading, file: str, side: str | None) -> Iterator[Row]:
     rows = SideRows([])
     if side is not None:
         try:
-            rows = side_rows(source, side)
+            rows = parquet_shards.side_rows(source, side)
         except ShardFault as fault:
             yield _fault(side, RejectReason.UNREADABLE_FILE, str(fault))
     try:
         if is_tar(file):
             found = describe_tar(source, file, side=rows, largest_bytes=largest_bytes)
-        elif picture_column(schema := columns_of(source, file)) is not None:
-            found = describe_parquet(source, file, largest_bytes=largest_bytes)
+        elif parquet_shards.picture_column(schema := parquet_shards.columns_of(source, file)) is not None:
+            found = parquet_shards.describe_parquet(source, file, largest_bytes=largest_bytes)
         else:
             detail = f"want pictures in a binary column jpg, png or webp, found {schema.names}"
             yield _fault(file, RejectReason.MISSING_COLUMNS, detail)
@@ -165,7 +159,7 @@ def _describe(reading: Reading, file: str, side: str | None) -> Iterator[Row]:
 
 
 def _pictures(reading: Reading, file: str, *, wants: Callable[[int], bool]) -> Iterator[Held]:
-    read = tar_pictures if is_tar(file) else parquet_pictures
+    read = tar_pictures if is_tar(file) else parquet_shards.parquet_pictures
     return read(reading.source, file, wants=wants, largest_bytes=reading.limits.largest_bytes)
 
 
