@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator
 
 from recap_spark.evaluations import mmmu, mmvet
 from recap_spark.evaluations.answers import Question, answers
@@ -17,17 +17,14 @@ from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.settings.endpoint import ChatSettings, plain_base_url
 from recap_spark.settings.loading import read
 from recap_spark.settings.schema import Settings
+from recap_spark.settings.section import Section, read_strictly
 from recap_spark.settings.values import Count
 from recap_spark.tracking import public_params, tracking_uri
 from recap_spark.workers.captioning.engines import AnyCaptionerSpec
 from recap_spark.workers.chat.client import ChatClient
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class MmmuSettings(_Section):
+class MmmuSettings(Section):
     """How a question is put."""
 
     form: str
@@ -41,23 +38,23 @@ class JudgeSettings(ChatSettings):
     model: str
 
 
-JudgeSettings.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # type: ignore[attr-defined]
+read_strictly(JudgeSettings)
 
 
-class MmvetSettings(_Section):
+class MmvetSettings(Section):
     """The judge, and what it goes by."""
 
     judge: JudgeSettings
     rubric: str
 
 
-class MiniatureSettings(_Section):
+class MiniatureSettings(Section):
     """How many scenes."""
 
     scenes: Count
 
 
-class EvaluationSettings(_Section):
+class EvaluationSettings(Section):
     """conf/evaluations.yml."""
 
     mmmu: MmmuSettings

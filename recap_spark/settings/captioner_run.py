@@ -8,18 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 
 from recap_spark.settings.loading import read
 from recap_spark.settings.schema import TrackingSettings
+from recap_spark.settings.section import Section
 from recap_spark.settings.values import Count, CountOrNone, Name, NotNegative, Place, Positive, Seed, Share
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class PartsSettings(_Section):
+class PartsSettings(Section):
     """The two pretrained parts that a first stage joins by a new projector; folders or hub names."""
 
     vision_tower: Place
@@ -28,7 +25,7 @@ class PartsSettings(_Section):
     decoder_revision: str | None
 
 
-class ConversationSettings(_Section):
+class ConversationSettings(Section):
     """What is learned from: LLaVA's JSON, and the folder that its `image` paths are in."""
 
     file: Place
@@ -39,7 +36,7 @@ class ConversationSettings(_Section):
     loader_processes: CountOrNone
 
 
-class LoraSettings(_Section):
+class LoraSettings(Section):
     """Low-rank updates of every linear layer of the decoder, merged into the weights that are saved."""
 
     rank: Count
@@ -47,7 +44,7 @@ class LoraSettings(_Section):
     dropout: Share
 
 
-class CaptionerRun(_Section):
+class CaptionerRun(Section):
     """One stage of the captioner's training."""
 
     name: Name

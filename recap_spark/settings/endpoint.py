@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
-
+from recap_spark.settings.section import Section, read_strictly
 from recap_spark.settings.values import Count, JpegQuality, NotNegative, Pixels, Seconds, SecondsOrNone
 
 # In angle brackets, since pydantic puts them into the path of a key, where no key of a file looks like that.
@@ -85,16 +84,11 @@ class EndpointSettings(ChatSettings):
             raise ValueError("serve.command: want no key in it: a server has its workers' environment")
 
 
-# What workers know as dataclasses, without pydantic, is read as strictly here as the rest.
-_READ_BY_WORKERS: tuple[Any, ...] = (ChatSettings, ServerSettings, SentPictureSettings, EndpointSettings)
-for _dataclass in _READ_BY_WORKERS:
-    _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
+read_strictly(ChatSettings, ServerSettings, SentPictureSettings, EndpointSettings)
 
 
-class EndpointCaptionerSettings(BaseModel):
+class EndpointCaptionerSettings(Section):
     """conf/captioners/*.yml with `engine: endpoint`: a captioner that a server runs."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: str
     engine: Literal["endpoint"]

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from recap_spark.settings.section import Section
 from recap_spark.settings.values import Cosine, Count, Fraction, Place
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class BasicFilter(_Strict):
+class BasicFilter(Section):
     """DataComp's basic filter: English, more than 2 words and 5 characters, the shorter side of at least 200
     pixels, the longer at most 3 times as long (DataComp, baselines/apply_filter.py).
     """
@@ -23,7 +20,7 @@ class BasicFilter(_Strict):
     name: Literal["basic"]
 
 
-class CaptionFilter(_Strict):
+class CaptionFilter(Section):
     """DataComp's caption filter, a part of its image-based one: English, more than 1 word and 5
     characters.
     """
@@ -31,7 +28,7 @@ class CaptionFilter(_Strict):
     name: Literal["caption"]
 
 
-class _ClipScore(_Strict):
+class _ClipScore(Section):
     arch: Literal["b32", "l14"]
 
     @property
@@ -60,7 +57,7 @@ Filter = Annotated[
 ]
 
 
-class IngestSettings(_Strict):
+class IngestSettings(Section):
     """metadata files → samples."""
 
     source: Place
@@ -77,7 +74,7 @@ class IngestSettings(_Strict):
     published_judge: str
 
 
-class ImportSettings(_Strict):
+class ImportSettings(Section):
     """shards of pictures + samples → images; by the rules of fetch where those speak of pictures."""
 
     source: Place | None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from recap_spark.settings.endpoint import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
 from recap_spark.settings.fetch import FetchSettings, UnitSettings
 from recap_spark.settings.ingest import ImportSettings, IngestSettings
 from recap_spark.settings.model_source import Origin, Parts
 from recap_spark.settings.pictures import DecodeLimits
+from recap_spark.settings.section import Section, read_strictly
 from recap_spark.settings.template import Template
 from recap_spark.settings.values import (
     Bytes,
@@ -27,25 +28,17 @@ from recap_spark.settings.values import (
     Units,
 )
 
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+read_strictly(Origin, Parts, Template)
 
 
-# Dataclasses that workers know without pydantic; here they are read as strictly as the rest.
-_READ_BY_WORKERS: tuple[Any, ...] = (Origin, Parts, Template)
-for _dataclass in _READ_BY_WORKERS:
-    _dataclass.__pydantic_config__ = ConfigDict(extra="forbid", strict=True)
-
-
-class LakeSettings(_Section):
+class LakeSettings(Section):
     """Where the tables are."""
 
     root: Place
     namespace: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)?$")] | None
 
 
-class SessionSettings(_Section):
+class SessionSettings(Section):
     """What the Spark session is built with where recap_spark builds it; a platform's own session is taken as
     it is.
     """
@@ -59,7 +52,7 @@ class SessionSettings(_Section):
     conf: dict[str, str]
 
 
-class CaptionerSettings(_Section):
+class CaptionerSettings(Section):
     """conf/captioners/*.yml: everything that makes one captioner's captions what they are."""
 
     name: Name
@@ -80,7 +73,7 @@ class CaptionerSettings(_Section):
         return self
 
 
-class CaptionSettings(_Section):
+class CaptionSettings(Section):
     """images → captions."""
 
     work: UnitSettings
@@ -99,14 +92,14 @@ class CaptionSettings(_Section):
     decode: DecodeLimits
 
 
-class CalibrateSettings(_Section):
+class CalibrateSettings(Section):
     """The published captions that conversation templates are judged by, and the templates."""
 
     pairs: Count
     templates: Annotated[dict[str, Template], Field(min_length=1)]
 
 
-class ScorerSettings(_Section):
+class ScorerSettings(Section):
     """conf/scorers/*.yml: one image-text model and how its pair preference is formed."""
 
     name: Name
@@ -118,7 +111,7 @@ class ScorerSettings(_Section):
     dtype: Literal["float32", "bfloat16", "float16"]
 
 
-class ScoreSettings(_Section):
+class ScoreSettings(Section):
     """images + samples + captions → scores."""
 
     work: UnitSettings
@@ -130,7 +123,7 @@ class ScoreSettings(_Section):
     decode: DecodeLimits
 
 
-class ViewSettings(_Section):
+class ViewSettings(Section):
     """conf/views/*.yml: one draw of mixed captions, and the rows it is drawn over."""
 
     name: Name
@@ -141,7 +134,7 @@ class ViewSettings(_Section):
     sha256: Literal["match", "not_mismatch", "any"]
 
 
-class ExportSettings(_Section):
+class ExportSettings(Section):
     """A view → files to train on."""
 
     view: ViewSettings
@@ -154,14 +147,14 @@ class ExportSettings(_Section):
     decode: DecodeLimits
 
 
-class TrackingSettings(_Section):
+class TrackingSettings(Section):
     """Where MLflow keeps the runs."""
 
     uri: TrackingUri | None
     experiment: str
 
 
-class DemoSettings(_Section):
+class DemoSettings(Section):
     """The miniature web that `recap-spark demo` runs on."""
 
     rows: Count
@@ -170,7 +163,7 @@ class DemoSettings(_Section):
     folder: Place
 
 
-class Settings(_Section):
+class Settings(Section):
     """Every setting of every stage."""
 
     lake: LakeSettings

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from metadata_files import DATACOMP
 from pydantic import TypeAdapter
 from pyspark.sql import functions as F
 from rich.console import Console
@@ -26,17 +27,7 @@ from recap_spark.workers.shards.subsets import halves
 
 pytestmark = pytest.mark.spark
 
-METADATA = pa.schema(
-    [
-        ("uid", pa.string()),
-        ("url", pa.string()),
-        ("text", pa.string()),
-        ("original_width", pa.int64()),
-        ("original_height", pa.int64()),
-        ("clip_b32_similarity_score", pa.float32()),
-        ("clip_l14_similarity_score", pa.float32()),
-    ]
-)
+METADATA = pa.schema(list(DATACOMP)[:7])  # up to the scores
 ENGLISH = "a photo of the house and a tree"
 GERMAN = "ein bild von dem haus und ein baum"
 
