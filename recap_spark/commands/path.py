@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("demo", rich_help_panel=_PANEL)(_demo)
 
 
-def stage_command(name: str):  # type: ignore[no-untyped-def]  # typer reads the signature of what is returned
+def stage_command(name: str) -> Callable[..., None]:
     """A command that runs the stage of this name."""
 
     def command(conf: Conf = LAPTOP, changes: Changes = None) -> None:
