@@ -84,7 +84,7 @@ def _enter(lake: Lake, made_by: dict[str, str | None]) -> None:
     key = str(made_by["captioner"])
     if not lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
         return
-    row = frame_of(lake.spark, [tuple(made_by[name] for name in CAPTIONERS.schema.names)], CAPTIONERS.schema)
+    row = frame_of(lake.spark, [tuple(map(made_by.get, CAPTIONERS.schema.names))], CAPTIONERS.schema)
     if lake.append(CAPTIONERS, row, transaction=Transaction(f"captioner/{key}", 1)) is None:
         lake.upsert(CAPTIONERS, row)  # another job was faster, or somebody has deleted the row since
 

@@ -181,7 +181,7 @@ def test_what_changes_the_words_makes_another_captioner(served):
         ({"base_url": "h:8000/v1", "serve": None}, "want http:// or https://"),
         ({"serve": WITH_A_KEY}, "want no key in it"),
         ({"api_key": "canary"}, "Unexpected keyword argument"),
-        ({"concurrency": 0}, "concurrency: want at least 1, found 0"),
+        ({"concurrency": 0}, "greater than or equal to 1"),
     ],
 )
 def test_an_endpoint_that_contradicts_itself_or_carries_a_key_is_refused(served, changed, said):
