@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from repository import ROOT
+from repository import CHAT_SERVER, ROOT
 from rich.console import Console
 
 from recap_spark.miniature.render import render_bytes
@@ -25,7 +25,7 @@ def served_by_a_stub(tmp_path: Path) -> Settings:
     )
     settings = load(*(ROOT / "conf" / name for name in ("base.yml", "laptop.yml")), mine)
     captioner = settings.caption.captioner
-    command = ("{python}", str(ROOT / "tests" / "chat_server.py"), "{port}")
+    command = ("{python}", str(CHAT_SERVER), "{port}")
     endpoint = replace(captioner.endpoint, serve=replace(captioner.endpoint.serve, command=command))
     changed = captioner.model_copy(update={"endpoint": endpoint})
     return settings.model_copy(update={"caption": settings.caption.model_copy(update={"captioner": changed})})
