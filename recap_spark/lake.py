@@ -15,7 +15,7 @@ from recap_spark.errors import InputError, PlatformError
 from recap_spark.frames import frame_of
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
-from recap_spark.upkeep import DELETION_VECTORS, check_columns, drop_deletion_vectors, renew_checks
+from recap_spark.upkeep import check_columns, drop_deletion_vectors, own_schema, renew_checks
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
 _TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
@@ -46,9 +46,9 @@ class Lake:
     settings: LakeSettings
 
     def create(self, *tables: Table) -> None:
-        """Make the tables that are not there yet. Raises ContractError where one lacks columns."""
+        """Make those that are not there yet, as `own_schema` and `check_columns` allow."""
         if self.settings.namespace:
-            self.spark.sql(f"CREATE SCHEMA IF NOT EXISTS {_quoted(self.settings.namespace)}")
+            own_schema(self.spark, name=_quoted(self.settings.namespace), root=self.settings.root)
         with ThreadPoolExecutor(_MADE_AT_ONCE) as pool:
             list(pool.map(self._make, tables))
 
@@ -214,7 +214,7 @@ class Lake:
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
         builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.indexed))
-        builder = builder.property(DELETION_VECTORS, "false")
+        builder = builder.property("delta.enableDeletionVectors", "false")
         for constraint, condition in table.checks.items():
             # As a property of the new table: ALTER TABLE would cost a commit and a scan for each.
             builder = builder.property(f"delta.constraints.{constraint}", condition)

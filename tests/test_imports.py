@@ -86,7 +86,7 @@ MAY_IMPORT = {
         "stages.export",
         "workers.captioning",
     ),
-    "report": ("lake", "planning", "stages", "stages.fetch"),
+    "report": ("settings", "lake", "planning", "stages", "stages.fetch", "workers.shards"),
     "miniature": ("settings", "models", "trainers", "trainers.captioner", "trainers.clip"),
 }
 # What every room shares.

@@ -6,27 +6,58 @@ from typing import Annotated
 
 import typer
 
-from recap_spark.commands.options import LAPTOP, Changes, Conf, opened
+from recap_spark.commands.options import LAPTOP, Changes, Conf, opened, said_plainly
+from recap_spark.report.rows import RowFormat, write_rows
 
 _PANEL = "Looking at the lake"
 
 
 def add_to(app: typer.Typer) -> None:
-    """Queries first."""
+    """How far all is first."""
+    app.command("status", rich_help_panel=_PANEL)(_status)
     app.command("sql", rich_help_panel=_PANEL)(_sql)
     app.command("fetch-report", rich_help_panel=_PANEL)(_fetch_report)
 
 
-def _sql(query: str, conf: Conf = LAPTOP, changes: Changes = None) -> None:
-    """Run one query over the lake's tables, views and functions, and print its rows. Changes nothing.
+def _status(conf: Conf = LAPTOP, changes: Changes = None) -> None:
+    """How far each stage is, from the tables' logs alone: no Spark is started, no running job disturbed.
 
-    Example: recap-spark sql "SELECT status, count(*) FROM images GROUP BY status"
+    Example: recap-spark status --conf conf/base.yml --conf mine.yml
+    """
+    with said_plainly():
+        from rich.console import Console
+
+        from recap_spark.report.status import show_status
+        from recap_spark.settings.loading import load
+
+        show_status(load(*conf, changes=changes or ()), Console())
+
+
+def _sql(
+    query: str,
+    conf: Conf = LAPTOP,
+    changes: Changes = None,
+    form: Annotated[RowFormat, typer.Option("--format", help="How rows are printed.")] = RowFormat.TABLE,
+    limit: Annotated[int, typer.Option(min=0, help="Rows printed at most; 0 prints all.")] = 1000,
+) -> None:
+    """Run one query over the lake's tables, views and functions, and print its rows, binary values as their
+    size. Changes nothing.
+
+    Example: recap-spark sql "SELECT status, count(*) FROM images GROUP BY status" --format csv
     """
     with opened(conf, changes) as (lake, _, _):
-        from recap_spark.report.queries import answered
+        import sys
+        from itertools import islice
+
+        from recap_spark.report.queries import answered, printable
 
         with answered(lake, query, command="sql", shows=True) as rows:
-            rows.show(1000, truncate=False)
+            shown = printable(rows)
+            found = iter((shown.limit(limit + 1) if limit else shown).toLocalIterator())
+            write_rows(rows.columns, islice(found, limit or None), form=form, out=sys.stdout)
+            is_cut = next(found, None) is not None
+        if is_cut:
+            typer.echo(f"sql: only the first {limit} rows are printed; --limit 0 prints all", err=True)
 
 
 def _fetch_report(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -16,6 +14,7 @@ from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
 from recap_spark.machine.java import find_java
+from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
 from recap_spark.settings.schema import LakeSettings, SessionSettings
 
 
@@ -127,9 +126,9 @@ def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]
         folder = Path(settings.metastore).resolve()
         conf["spark.sql.catalogImplementation"] = "hive"
         conf["spark.sql.warehouse.dir"] = str(Path(lake.root).resolve())
-        conf["spark.hadoop.javax.jdo.option.ConnectionURL"] = f"jdbc:derby:;databaseName={folder};create=true"
+        conf["spark.hadoop.javax.jdo.option.ConnectionURL"] = f"{derby_url(folder)};create=true"
         # Derby writes its log where the process was started, unless told.
-        options = f"-Dderby.stream.error.file={folder}.log {settings.conf.get(_JAVA_OPTIONS, '')}"
+        options = f'"-Dderby.stream.error.file={folder}.log" {settings.conf.get(_JAVA_OPTIONS, "")}'
         return conf | settings.conf | {_JAVA_OPTIONS: options.strip()}
     return conf | settings.conf
 
@@ -140,7 +139,7 @@ def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession
     os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if settings.metastore:
         Path(settings.metastore).parent.mkdir(parents=True, exist_ok=True)
-        _await_metastore(Path(settings.metastore), timeout_s=settings.start_timeout_s)
+        await_metastore(Path(settings.metastore), timeout_s=settings.start_timeout_s)
     builder = SparkSession.builder
     for key, value in laptop_conf(settings, lake).items():
         builder = builder.config(key, value)
@@ -155,26 +154,9 @@ def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     if settings.metastore:
-        _write_defaults(spark, Path(settings.metastore).parent / "spark-conf")
+        follow_lake(spark, metastore=Path(settings.metastore), root=Path(lake.root))
+        write_defaults(spark, Path(settings.metastore).parent / "spark-conf")
     return spark
-
-
-def _write_defaults(spark: SparkSession, folder: Path) -> None:
-    """Leave a SPARK_CONF_DIR with which plain spark-sql, or any other Spark, sees this lake."""
-    kept = [
-        "spark.jars",
-        "spark.sql.extensions",
-        "spark.sql.catalog.spark_catalog",
-        "spark.sql.catalogImplementation",
-        "spark.sql.warehouse.dir",
-        "spark.hadoop.javax.jdo.option.ConnectionURL",
-        "spark.sql.shuffle.partitions",
-        "spark.databricks.delta.snapshotPartitions",
-    ]
-    conf = spark.sparkContext.getConf()
-    lines = [f"{key} {value}" for key in kept if (value := conf.get(key))]
-    folder.mkdir(exist_ok=True)
-    (folder / "spark-defaults.conf").write_text("\n".join(lines) + "\n")
 
 
 def _configured(settings: SessionSettings) -> SparkSession.Builder:
@@ -206,35 +188,6 @@ def _jvm_log(path: str | None) -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
-
-
-def _await_metastore(folder: Path, *, timeout_s: float) -> None:
-    """Wait until no other process has the embedded metastore open: a killed driver's JVM lives some seconds
-    longer.
-    """
-    lock = folder / "dbex.lck"
-    deadline = time.monotonic() + timeout_s
-    while lock.exists() and _is_locked(lock):
-        if time.monotonic() > deadline:
-            raise PlatformError(
-                f"want the metastore {folder} for this process alone, found another that has it open: "
-                "wait for that job's end, or stop it"
-            )
-        time.sleep(0.2)
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        file = path.open("r+b")
-    except FileNotFoundError:  # let go of since it was seen
-        return False
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        fcntl.lockf(file, fcntl.LOCK_UN)
-        return False
 
 
 def _check_binding(spark: SparkSession) -> None:

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from pyspark.errors import PySparkException
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from recap_spark.errors import InputError
 from recap_spark.lake import Lake
@@ -69,6 +71,22 @@ def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[D
         yield lake.spark.sql(query)
     except PySparkException as error:
         raise InputError(f"{command}: {error}") from error
+
+
+def printable(rows: DataFrame) -> DataFrame:
+    """The same rows with a binary value as its size, so that no picture travels to the driver, and a time as
+    text in the session's time zone: Python would put it into the machine's own.
+    """
+    kinds = [field.dataType for field in rows.schema]
+    by_place = rows.toDF(*(f"c{place}" for place in range(len(kinds))))
+    columns = [_printable(F.col(f"c{place}"), kind) for place, kind in enumerate(kinds)]
+    return by_place.select(*columns).toDF(*rows.columns)
+
+
+def _printable(column: Column, kind: T.DataType) -> Column:
+    if isinstance(kind, T.BinaryType):
+        return F.concat(F.octet_length(column), F.lit(" bytes"))
+    return column.cast("string") if isinstance(kind, T.TimestampType) else column
 
 
 def check_reads_only(spark: SparkSession, query: str, *, command: str, shows: bool) -> None:

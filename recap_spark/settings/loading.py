@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 
 from recap_spark.errors import SettingsError
 from recap_spark.settings.files.changes import read_changes
+from recap_spark.settings.files.lake_places import within_lake
 from recap_spark.settings.files.layers import KeyPath, leaves, stack
 from recap_spark.settings.files.validation_errors import explain
 from recap_spark.settings.schema import Settings
@@ -60,7 +61,7 @@ def read(
     layers = stack(*paths, named_files=named_files, changes=changes)
     try:
         # JSON's rules, not Python's: a list may stand for a tuple, but "8" never for 8.
-        validated = model.model_validate_json(json.dumps(layers.values))
+        validated = model.model_validate_json(json.dumps(within_lake(layers.values)))
     except ValidationError as error:
         raise SettingsError(explain(error, layers, paths)) from None
     if layers.faults:

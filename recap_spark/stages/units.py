@@ -8,7 +8,7 @@ for every unit.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings.fetch import UnitSettings
+from recap_spark.stages.underway import Underway
 from recap_spark.tables import Table
 
 log = logging.getLogger(__name__)
@@ -72,8 +73,9 @@ def run_units(lake: Lake, job: Job, *, settings: UnitSettings, progress: Progres
     if not rows:
         return 0
     ours: set[int] = set()
-    with progress.stage(job.stage, rows=rows) as advance:
-        for unit, committed in _run_all(lake, job, pending, settings):
+    underway = Underway(lake.spark)
+    with progress.stage(job.stage, rows=rows, underway=underway.rows) as advance:
+        for unit, committed in _run_all(lake, job, pending, settings, underway):
             advance(pending[unit], note=f"unit {unit} of {settings.units}")
             if committed:
                 ours.add(unit)
@@ -94,11 +96,17 @@ def _pending(job: Job, settings: UnitSettings) -> dict[int, int]:
 
 
 def _run_all(
-    lake: Lake, job: Job, pending: Iterable[int], settings: UnitSettings
+    lake: Lake, job: Job, pending: Mapping[int, int], settings: UnitSettings, underway: Underway
 ) -> Iterator[tuple[int, bool]]:
     """Run these units; yields each as it ends, and whether this job committed it. The first that fails calls
     off those not yet begun.
     """
+
+    def run_unit(unit: int, claim: Transaction) -> bool:
+        described = f"{job.stage}: unit {unit} of {settings.units}"
+        with underway.step(described, rows=pending[unit]):
+            return _run_unit(lake, job, unit, claim, settings)
+
     units = sorted(pending)
     running: dict[Future[bool], int] = {}
     with ThreadPoolExecutor(1) as beside, ThreadPoolExecutor(settings.in_flight) as pool:
@@ -109,7 +117,7 @@ def _run_all(
             claim = coming.result()
             if following is not None:
                 coming = beside.submit(claim_of, following)
-            running[pool.submit(_run_unit, lake, job, unit, claim, settings)] = unit
+            running[pool.submit(run_unit, unit, claim)] = unit
             if len(running) == settings.in_flight:
                 yield from _ended(running)
         while running:

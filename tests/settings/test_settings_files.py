@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from repository import CONF
 
 from recap_spark.errors import SettingsError
-from recap_spark.settings.loading import load
+from recap_spark.settings.loading import flat, load
 from recap_spark.settings.schema import Settings
 
 BOMB = b"a: &a [x, x, x, x, x, x, x, x, x, x]\n" + b"".join(
@@ -84,6 +84,24 @@ def test_a_value_out_of_its_range_is_refused(tmp_path, written, said):
 def test_a_home_folder_is_meant_as_a_shell_means_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/us")
     assert load(CONF / "base.yml", changes=["lake.root=~/lake"]).lake.root == "/home/us/lake"
+
+
+def test_what_belongs_to_a_lake_moves_with_its_root():
+    laptop = (CONF / "base.yml", CONF / "laptop.yml")
+    here, moved = load(*laptop), load(*laptop, changes=["lake.root=/data/other/"])
+    places = ("session.metastore", "session.log", "ingest.source", "export.folder", "demo.folder")
+    here, moved = flat(here), flat(moved)
+    assert {place: here[place] for place in places} == {
+        "session.metastore": "lake/metastore",
+        "session.log": "lake/spark.log",
+        "ingest.source": "lake/miniature/metadata",
+        "export.folder": "lake/exports",
+        "demo.folder": "lake/miniature",
+    }
+    assert [moved[place] for place in places] == [
+        here[place].replace("lake", "/data/other") for place in places
+    ]
+    assert [path for path, value in moved.items() if value.startswith("lake")] == []
 
 
 def test_the_faults_of_all_files_are_said_at_once(tmp_path):

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import functions as F
 from rich.console import Console
@@ -13,6 +14,7 @@ from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import UnitSettings
+from recap_spark.stages.underway import Underway
 from recap_spark.stages.units import Job, in_unit, run_units, unit_of
 from recap_spark.tables import RATINGS
 
@@ -121,3 +123,38 @@ def test_a_unit_that_fails_calls_off_those_after_it_and_a_rerun_does_them(lake):
     again = rating_job(lake, judge="second")
     assert run_units(lake, again, settings=settings, progress=QUIET) == len(UIDS) - len(first)
     assert judged(lake) == [(uid, "first" if uid in first else "second") for uid in sorted(UIDS)]
+
+
+def test_rows_are_shown_before_their_unit_ends(lake, tmp_path):
+    """One unit, whose worker waits after half of its rows until they have been seen."""
+    lake.create(RATINGS)
+    seen = tmp_path / "seen"
+    half = len(UIDS) // 2
+
+    def judge(batches):
+        for batch in batches:
+            for row in range(batch.num_rows):
+                while row == half and not seen.exists():
+                    time.sleep(0.1)
+                constant = [pa.array([value]) for value in ("x", "judge", "r" * 2000)]
+                constant.insert(2, pa.array([5], pa.int32()))
+                columns = [batch.column(0).slice(row, 1), *constant]
+                yield pa.RecordBatch.from_arrays(columns, names=RATINGS.schema.names)
+
+    shown = []
+    underway = Underway(lake.spark)
+
+    def look():
+        shown.append(underway.rows())
+        if shown[-1] >= half:
+            seen.touch()
+        return shown[-1]
+
+    whole = lake.spark.createDataFrame([(uid,) for uid in UIDS], "uid string")
+    with (
+        QUIET.stage("rate", rows=len(UIDS), underway=look, every_s=0.3),
+        underway.step("rate: unit 0 of 1", rows=len(UIDS)),
+    ):
+        whole.repartition(1).mapInArrow(judge, RATINGS.schema).collect()
+    assert max(shown) >= half
+    assert underway.rows() == 0

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 _MARKED = (FetchStatus.OK, FetchStatus.HASH_MISMATCH)
 _PICTURES = (*_MARKED, FetchStatus.PLACEHOLDER)
 
+_WITHOUT_PICTURE = dict.fromkeys(("bytes", "width", "height", "format"), "NULL")
+
 
 def frequent_pictures(images: DataFrame, samples: DataFrame, *, urls: int, hosts: int) -> DataFrame:
     """`sha256, urls, hosts` of the pictures that more than so many distinct urls and hosts answered with."""
@@ -67,7 +69,7 @@ def mark_placeholders(lake: Lake, settings: PlaceholderSettings) -> int:
             IMAGES,
             rows,
             still=f"kept.sha256 = new.sha256 AND kept.status IN ({', '.join(map(repr, map(str, _MARKED)))})",
-            values={"status": f"'{FetchStatus.PLACEHOLDER}'", "detail": "new.detail", "bytes": "NULL"},
+            values={"status": f"'{FetchStatus.PLACEHOLDER}'", "detail": "new.detail"} | _WITHOUT_PICTURE,
         )
     finally:
         rows.unpersist()

@@ -20,6 +20,7 @@ from recap_spark.stages.fetch.fetch import fetch_images
 from recap_spark.stages.fetch.placeholders import mark_placeholders
 from recap_spark.stages.fetch.takeovers import Takeovers
 from recap_spark.stages.fetch.urls import host
+from recap_spark.stages.underway import Underway
 from recap_spark.statuses import PASSING_FAILURES, FetchStatus
 from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetching.optouts import with_opt_outs
@@ -136,9 +137,11 @@ def _retry_all(
 ) -> None:
     parts = slices(waiting, rows=rows, rows_per_commit=settings.fetch.retry.rows_per_commit, until=until)
     takeovers = Takeovers("retry")
-    with progress.stage("retry", rows=rows) as advance:
+    underway = Underway(lake.spark)
+    with progress.stage("retry", rows=rows, underway=underway.rows) as advance:
         for number, part in enumerate(parts):
-            tried = _retry_slice(lake, waiting, part, settings, takeovers)
+            with underway.step(f"retry: slice {number} of {len(parts)}", rows=rows):
+                tried = _retry_slice(lake, waiting, part, settings, takeovers)
             advance(tried, note=f"slice {number} of {len(parts)}")
     # Looked up by uid: a fetch beside this one may have added failures as old.
     left = lake.read(IMAGES).where(F.col("fetched_at") < F.lit(until)).select("uid")

@@ -78,7 +78,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     work = _begun(lake, settings, source)
     files = _unread(work, list_shards(source))
     step = settings.import_images.files_per_commit
-    with progress.stage("import", rows=len(files)) as advance:
+    with progress.stage("import", rows=len(files), unit="files") as advance:
         for first in range(0, len(files), step):
             some = files[first : first + step]
             counts += _import_files(work, some)

@@ -1,0 +1,96 @@
+"""Rows of a query → text for a reader: a table for people, CSV or JSON lines for programs"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import IO, Any
+
+
+class RowFormat(StrEnum):
+    """How `sql` prints its rows."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+def write_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], *, form: RowFormat, out: IO[str]) -> None:
+    """Write the rows as they come; a binary value as its size.
+
+    CSV is RFC 4180's with a header, where null is empty as in Spark's; JSON is one object a line, with the
+    columns' names, times by ISO 8601 and a NaN or infinity, for which JSON has no number, as null.
+    """
+    write = {RowFormat.TABLE: _table, RowFormat.CSV: _csv, RowFormat.JSON: _json}[form]
+    write(names, rows, out)
+
+
+def _table(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
+    # Here, since every command's --help imports this module for the formats.
+    from rich.box import ASCII
+    from rich.console import Console
+    from rich.table import Table as Grid
+
+    grid = Grid(*names, box=ASCII)
+    for row in rows:
+        grid.add_row(*(_cell(value) for value in row))
+    # As wide as its rows: a terminal may cut them, a pipe must not.
+    wide = Console(file=out, markup=False, highlight=False, emoji=False, width=1 << 20)
+    wide.print(grid, soft_wrap=True)
+
+
+def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
+    writer = csv.writer(out)
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow(["" if value is None else _cell(value) for value in row])
+
+
+def _json(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
+    for row in rows:
+        values = {name: _plain(value) for name, value in zip(names, row, strict=True)}
+        out.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _cell(value: Any) -> str:
+    plain = _plain(value)
+    if plain is None:
+        return "null"
+    return plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can say."""
+    for kind, plain in _PLAIN.items():
+        if isinstance(value, kind):
+            return plain(value)
+    return value
+
+
+def _float(value: float) -> float | None:
+    return value if abs(value) < float("inf") else None  # NaN is not below it either
+
+
+def _row(value: Any) -> Any:
+    # A struct is a Row, and a Row is a tuple.
+    fields = getattr(value, "__fields__", None)
+    if fields:
+        return {name: _plain(part) for name, part in zip(fields, value, strict=True)}
+    return [_plain(part) for part in value]
+
+
+_PLAIN: dict[type, Callable[[Any], Any]] = {
+    bytes: lambda value: f"{len(value)} bytes",
+    bytearray: lambda value: f"{len(value)} bytes",
+    float: _float,
+    Decimal: str,
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    dict: lambda value: {str(_plain(key)): _plain(part) for key, part in value.items()},
+    list: _row,
+    tuple: _row,
+}

@@ -1,0 +1,110 @@
+"""The tables' logs and the exports' manifests → how far each stage is"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pyarrow import fs
+from rich.console import Console
+from rich.table import Table as Grid
+
+from recap_spark.report.table_logs import TableLog, folder_of_table, read_log
+from recap_spark.settings.schema import Settings
+from recap_spark.tables import CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
+from recap_spark.workers.shards.shards import storage_of
+
+_TABLES = (SAMPLES, REJECTS, IMAGES, CAPTIONS, SCORES, RATINGS)
+_BY = {CAPTIONS.name: "captioner", SCORES.name: "scorer"}
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """How far one stage is."""
+
+    stage: str
+    done: str  # what is there
+    of: str  # of what it can work on; empty where that is not known
+    size: int | None  # bytes of its table
+    changed: datetime | None
+
+
+def stage_statuses(settings: Settings) -> Iterator[StageStatus]:
+    """One or more lines for each stage, in the path's order; a stage that made nothing yet says so.
+
+    Rows are those of the last commit: of a unit that is at work there are none yet. Pictures are images with
+    status ok: only these have a width, and a table's log counts nulls. Starts no Spark and reads no data
+    file. Raises SettingsError and InputError as `folder_of_table` and `read_log` do.
+    """
+    logs = {table.name: _log(settings, table) for table in _TABLES}
+    samples, images = logs[SAMPLES.name], logs[IMAGES.name]
+    pictures = images.rows - images.nulls.get("width", images.rows) if images else 0
+    yield _status("ingest", samples, "{} samples")
+    if rejects := logs[REJECTS.name]:
+        yield _status("", rejects, "{} rejects")
+    share = _of(images.rows, samples.rows, "samples") if images and samples else ""
+    yield _status("fetch", images, f"{{}} tried, {pictures:,} pictures", of=share)
+    yield from _by("caption", logs[CAPTIONS.name], "captions", pictures)
+    yield from _by("score", logs[SCORES.name], "scores", None)
+    if (ratings := logs[RATINGS.name]) and ratings.rows:
+        yield _status("", ratings, "{} ratings")
+    yield from _exports(settings.export.folder)
+
+
+def show_status(settings: Settings, console: Console) -> None:
+    """Print the statuses as a table."""
+    grid = Grid("stage", "done", "of", "size", "last commit (UTC)", box=None, pad_edge=False)
+    for status in stage_statuses(settings):
+        changed = f"{status.changed:%Y-%m-%d %H:%M}" if status.changed else ""
+        grid.add_row(
+            status.stage, status.done, status.of, "" if status.size is None else _bytes(status.size), changed
+        )
+    console.print(f"lake {settings.lake.root}", highlight=False, markup=False)
+    console.print(grid)
+
+
+def _log(settings: Settings, table: Table) -> TableLog | None:
+    return read_log(folder_of_table(settings.lake, table), by=_BY.get(table.name))
+
+
+def _status(stage: str, log: TableLog | None, form: str, *, of: str = "") -> StageStatus:
+    if log is None:
+        return StageStatus(stage, "not begun", "", None, None)
+    return StageStatus(stage, form.format(f"{log.rows:,}"), of, log.size, log.changed if log.rows else None)
+
+
+def _by(stage: str, log: TableLog | None, what: str, total: int | None) -> Iterator[StageStatus]:
+    if log is None or not log.rows:
+        yield _status(stage, log, f"{{}} {what}")
+        return
+    for at, (who, rows) in enumerate(sorted(log.by.items())):
+        of = _of(rows, total, "pictures") if total else ""
+        size, changed = (log.size, log.changed) if at == 0 else (None, None)
+        yield StageStatus(stage if at == 0 else "", f"{rows:,} {what} by {who}", of, size, changed)
+
+
+def _of(rows: int, total: int, what: str) -> str:
+    # Rounded down: 100 % only when nothing is missing.
+    return f"{total:,} {what}, {int(1000 * rows / total) / 10 if total else 0:.1f} %"
+
+
+def _exports(folder: str) -> Iterator[StageStatus]:
+    storage, root = storage_of(folder)
+    found = storage.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    exports = sorted((one for one in found if not one.is_file), key=lambda one: str(one.base_name))
+    if not exports:
+        yield StageStatus("export", "not begun", "", None, None)
+    for at, export in enumerate(exports):
+        manifest = storage.get_file_info(f"{export.path}/manifest.json")
+        changed = manifest.mtime.astimezone(UTC) if manifest.is_file and manifest.mtime else None
+        said = "complete" if manifest.is_file else "not complete"
+        yield StageStatus("export" if at == 0 else "", f"{export.base_name}: {said}", "", None, changed)
+
+
+def _bytes(size: int) -> str:
+    value, unit = float(size), 0
+    while value >= 1000 and unit + 1 < len(_UNITS):
+        value, unit = value / 1000, unit + 1
+    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"

@@ -1,0 +1,58 @@
+"""Rows come out as people and programs read them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import Row
+
+from recap_spark.report.rows import RowFormat, write_rows
+
+NAMES = ("a", "b")
+VALUES = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.binary())
+
+
+def written(rows, form):
+    out = io.StringIO()
+    write_rows(NAMES, rows, form=form, out=out)
+    return out.getvalue()
+
+
+@given(st.lists(st.tuples(VALUES, st.lists(VALUES))))
+def test_json_is_one_object_a_row_whatever_the_values(rows):
+    lines = written(rows, RowFormat.JSON).split("\n")
+    assert [list(json.loads(line)) for line in lines if line] == [list(NAMES) for _ in rows]
+
+
+@given(st.lists(st.tuples(VALUES, VALUES)))
+def test_csv_keeps_every_row_and_column(rows):
+    read = list(csv.reader(io.StringIO(written(rows, RowFormat.CSV), newline="")))
+    assert [len(row) for row in read] == [2] * (len(rows) + 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"\xff\x00", "2 bytes"),
+        (float("nan"), None),
+        (Decimal("1.50"), "1.50"),
+        (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
+        (Row(x=1, y=[b"abc"]), {"x": 1, "y": ["3 bytes"]}),
+        ({1: "one"}, {"1": "one"}),
+    ],
+)
+def test_json_says_each_kind_of_value(value, shown):
+    assert json.loads(written([(value, 0)], RowFormat.JSON)) == {"a": shown, "b": 0}
+
+
+def test_a_table_keeps_long_values_whole_and_marks_up_nothing():
+    shown = written([("[red]" + "x" * 500, None)], RowFormat.TABLE)
+    assert "[red]" + "x" * 500 in shown
+    assert "null" in shown
