@@ -11,6 +11,8 @@ from pyspark.sql import functions as F
 
 from recap_spark.errors import SettingsError
 from recap_spark.lake import Lake
+from recap_spark.machine.failures import said_in_one_line
+from recap_spark.machine.space import check_free_space
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages import mix, score
@@ -67,7 +69,10 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
     """
     started = time.monotonic()
     log.info("%s: begins", stage.name)
-    with stage_run(lake, settings, stage.name, reads=stage.reads, writes=stage.writes) as recorder:
+    check_free_space(lake.spark, root=lake.settings.root)
+    run = stage_run(lake, settings, stage.name, reads=stage.reads, writes=stage.writes)
+    # Around the run too: a tracking server may go away while the stage is at work.
+    with said_in_one_line(), run as recorder, said_in_one_line():
         ended = stage.run(lake, settings, progress)
         counts = dict(ended) if isinstance(ended, Mapping) else {"done": ended}
         recorder.count("rows", counts)

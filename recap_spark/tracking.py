@@ -5,16 +5,18 @@ read and wrote
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from recap_spark import __version__
-from recap_spark.errors import SettingsError
+from recap_spark.errors import PlatformError, RecapError, SettingsError
 from recap_spark.settings.loading import flat
 from recap_spark.settings.redaction import is_secret, public
 from recap_spark.settings.schema import Settings
@@ -22,6 +24,9 @@ from recap_spark.settings.schema import Settings
 if TYPE_CHECKING:
     from recap_spark.lake import Lake
     from recap_spark.tables import Table
+
+_ANSWERS_WITHIN_S = 10.0
+_LONGEST_TAG = 5000  # characters, as MLflow takes them
 
 
 def tracking_uri(settings: Settings) -> str:
@@ -54,18 +59,55 @@ def stage_run(
     """
     import mlflow
 
+    await_server(settings)
     # Migrations of a new SQLite store write dozens of lines that tell a user nothing.
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    mlflow.set_tracking_uri(tracking_uri(settings))
-    mlflow.set_experiment(settings.tracking.experiment)
-    with mlflow.start_run(run_name=stage, tags={"stage": stage, "recap_spark": __version__}):
+    with _answering(settings):
+        mlflow.set_tracking_uri(tracking_uri(settings))
+        mlflow.set_experiment(settings.tracking.experiment)
+        run = mlflow.start_run(run_name=stage, tags={"stage": stage, "recap_spark": __version__})
+    with _answering(settings), run:
         mlflow.log_params(public_params(settings))
         mlflow.set_tags(_versions(lake, "input", reads))
         recorder, started = Recorder(), time.monotonic()
-        yield recorder
+        try:
+            yield recorder
+        except RecapError as error:
+            mlflow.set_tag("error", f"{type(error).__name__}: {error}"[:_LONGEST_TAG])
+            raise
         mlflow.log_metric("seconds", time.monotonic() - started)
         mlflow.log_metrics(recorder.metrics)
         mlflow.set_tags(_versions(lake, "output", writes))
+
+
+@contextmanager
+def _answering(settings: Settings) -> Iterator[None]:
+    """An MLflow that fails is said in one line. What a stage had committed by then stays."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        where = public(tracking_uri(settings))
+        raise PlatformError(
+            f"tracking.uri: want MLflow at {where} to answer, found: {error!s:.300}"
+        ) from error
+
+
+def await_server(settings: Settings) -> None:
+    """See that an MLflow that is a server takes connections: its client would try for minutes.
+
+    Raises PlatformError where it does not.
+    """
+    uri = urlsplit(tracking_uri(settings))
+    if uri.scheme not in ("http", "https"):
+        return
+    port = uri.port or (443 if uri.scheme == "https" else 80)
+    try:
+        socket.create_connection((uri.hostname, port), timeout=_ANSWERS_WITHIN_S).close()
+    except OSError as error:
+        server = f"{uri.scheme}://{uri.hostname}:{port}"
+        raise PlatformError(f"tracking.uri: want an MLflow server at {server}, found: {error}") from error
 
 
 def public_params(settings: BaseModel) -> dict[str, str]:

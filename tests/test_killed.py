@@ -72,16 +72,19 @@ class Survivor:
     job: Job
     server: Server
     kept: list[dict[str, int]]  # before each kill in fetch: how often pictures in images had been asked for
+    stopped: list[tuple[int, str]]  # exit code, and what was said, after Ctrl-C
 
 
 @pytest.fixture(scope="module")
 def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
-    """A job whose driver, a Python worker and an executor were killed in fetch, and again in caption."""
+    """A job whose driver, a Python worker and an executor were killed in fetch, the latter two again in
+    caption, where Ctrl-C ended it.
+    """
     root = tmp_path_factory.mktemp("killed")
     with serve(root / "web") as server:
         write_dataset(root / "web", rows=ROWS, seed=5, base_url=server.base_url)
         job = Job(root, [*CONF, _overrides(root)])
-        survivor = Survivor(job, server, [])
+        survivor = Survivor(job, server, [], [])
 
         first = job.start(executors=False)
         _kill_while_it_fetches(survivor, first, _decoding_workers)
@@ -90,9 +93,9 @@ def survivor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Survivor]:
 
         second = job.start(executors=True)
         _kill_while_it_fetches(survivor, second, _executor_processes)
-        for victims in (_decoding_workers, _executor_processes, _driver):
+        for victims in (_decoding_workers, _executor_processes):
             _kill_after_a_commit(job, second, victims, table="captions")
-        assert second.wait() == -signal.SIGKILL
+        _stop_after_a_commit(survivor, second, table="captions")
 
         third = job.start(executors=False)
         assert third.wait(timeout=PATIENCE_S) == 0, (root / "job.log").read_text()[-4000:]
@@ -106,6 +109,16 @@ def _kill_after_a_commit(job: Job, process: subprocess.Popen[bytes], victims: Vi
     before = job.commits(table)
     job.wait_for(process, lambda: job.commits(table) > before)
     _kill(job, process, victims)
+
+
+def _stop_after_a_commit(survivor: Survivor, process: subprocess.Popen[bytes], *, table: str) -> None:
+    """As Ctrl-C does."""
+    job = survivor.job
+    before, log = job.commits(table), job.root / "job.log"
+    job.wait_for(process, lambda: job.commits(table) > before)
+    said = log.stat().st_size
+    process.send_signal(signal.SIGINT)
+    survivor.stopped.append((process.wait(PATIENCE_S), log.read_bytes()[said:].decode()))
 
 
 def _kill(job: Job, process: subprocess.Popen[bytes], victims: Victims) -> None:
@@ -173,6 +186,13 @@ def test_only_the_units_in_flight_were_fetched_again(survivor):
     sound = _asked(survivor.server, route="/images/")
     again = {units[picture] for picture, times in sound.items() if times > 1}
     assert len(again) <= len(survivor.kept) * IN_FLIGHT
+
+
+def test_ctrl_c_ends_a_job_with_one_line_and_its_exit_code(survivor):
+    ((code, said),) = survivor.stopped
+    assert code == 128 + signal.SIGINT
+    assert "stopped by Ctrl-C: what is committed is kept; run the same command again to go on" in said
+    assert "Traceback" not in said
 
 
 def test_another_process_reads_the_views_with_plain_spark_sql(survivor):

@@ -52,7 +52,9 @@ def _evaluate(
     folder: Annotated[Path | None, typer.Argument(help="The benchmark's published files.")] = None,
     conf: Conf = LAPTOP,
     changes: Changes = None,
-    evaluations: Annotated[Path, typer.Option()] = Path("conf/evaluations.yml"),
+    evaluations: Annotated[
+        Path | None, typer.Option(help="Forms of questions and the judge; else conf/evaluations.yml.")
+    ] = None,
 ) -> None:
     """Measure the captioner that conf names, on any engine, and keep the measures in MLflow.
 
@@ -62,7 +64,9 @@ def _evaluate(
         from rich.console import Console
 
         from recap_spark.evaluations.command import run_evaluation
+        from recap_spark.settings.files.based_on import here_or_built_in
         from recap_spark.settings.loading import load
 
         settings = load(*conf, changes=changes or ())
-        run_evaluation(benchmark, folder, settings=settings, evaluations=evaluations, console=Console())
+        asked = evaluations or here_or_built_in("evaluations.yml")
+        run_evaluation(benchmark, folder, settings=settings, evaluations=asked, console=Console())

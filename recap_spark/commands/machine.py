@@ -50,7 +50,7 @@ def _plan(
     gpu: Annotated[str, typer.Option(help="A card of the planner's figures.")],
     gpus: Annotated[int, typer.Option(min=1)],
     cores: Annotated[int, typer.Option(min=1, help="For the stages without a GPU.")] = 1024,
-    figures: Annotated[Path, typer.Option(help="What to reckon with.")] = Path("conf/planner.yml"),
+    figures: Annotated[Path | None, typer.Option(help="What to reckon with; else conf/planner.yml.")] = None,
 ) -> None:
     """Hours, GPU-hours, storage and money of each stage, with the formula.
 
@@ -62,7 +62,8 @@ def _plan(
         from recap_spark.planning import planner
         from recap_spark.planning.figures import read_figures
         from recap_spark.report.plan import print_plan
+        from recap_spark.settings.files.based_on import here_or_built_in
 
-        known = read_figures(figures)
+        known = read_figures(figures or here_or_built_in("planner.yml"))
         stages = planner.plan(known, rows=rows, gpu=gpu, gpus=gpus, cores=cores)
         print_plan(stages, gpu=gpu, figures=known, console=Console())

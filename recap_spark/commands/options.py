@@ -6,6 +6,7 @@ Imports nothing heavy: `recap-spark --help` imports all commands.
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -75,18 +76,24 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         master = settings.session.master or "as the platform says"
         typer.echo(f"starting Spark ({master}) …", err=True)
         from recap_spark.lake import Lake
+        from recap_spark.machine.failures import said_in_one_line
         from recap_spark.machine.session import Platform, platform, start
         from recap_spark.progress import Progress
 
         spark = start(settings.session, settings.lake)
         try:
-            yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
+            with said_in_one_line():
+                yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
         finally:
             if platform() is Platform.LAPTOP:
                 spark.stop()
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    # As pyspark does at Ctrl-C: or the units at work would be waited for.
+    pyspark = sys.modules.get("pyspark")
+    if pyspark is not None and (context := pyspark.SparkContext._active_spark_context) is not None:
+        context.cancelAllJobs()
     raise _Terminated
 
 

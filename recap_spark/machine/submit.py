@@ -10,6 +10,7 @@ from rich.console import Console
 
 from recap_spark.errors import RecapError
 from recap_spark.lake import Lake
+from recap_spark.machine.failures import said_in_one_line
 from recap_spark.machine.session import start
 from recap_spark.pipeline import named, run_stage
 from recap_spark.progress import Progress
@@ -22,7 +23,8 @@ def run_named_stage(name: str) -> None:
     logging.getLogger("py4j").setLevel(logging.WARNING)
     try:
         settings = load(*map(Path, sys.argv[1:]))
-        lake = Lake(start(settings.session, settings.lake), settings.lake)
+        with said_in_one_line():
+            lake = Lake(start(settings.session, settings.lake), settings.lake)
         run_stage(named(name), lake, settings, Progress(Console(stderr=True)))
     except RecapError as error:
         sys.exit(f"{type(error).__name__}: {error}")

@@ -36,6 +36,7 @@ JpegQuality = Annotated[int, Ge(1), Le(100)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
+_SERVER = re.compile(r"[\w.-]+:\d+(/.*)?")
 _TRACKING = ("http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
 
 
@@ -64,6 +65,8 @@ def _place(path: str) -> str:
 
 
 def _tracking(uri: str) -> str:
+    if _SERVER.fullmatch(uri):
+        raise ValueError(f"want a scheme before a server's name, such as http://{uri}")
     scheme = _SCHEME.match(uri)
     # mysql+pymysql: a database with its driver.
     if scheme and scheme[1].partition("+")[0] not in _TRACKING:

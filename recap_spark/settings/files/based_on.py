@@ -36,6 +36,12 @@ def built_in_folder() -> Path:
     return packed if packed.is_dir() else package.parent / "conf"
 
 
+def here_or_built_in(name: str) -> Path:
+    """A file of conf/ in the folder that a command is started in, else as it comes with the package."""
+    here = Path("conf", name)
+    return here if here.is_file() else built_in_folder() / name
+
+
 def _lay(path: Path, files: Files, faults: list[str], *, above: tuple[Path, ...]) -> None:
     real = path.resolve()
     if real in above:

@@ -1,0 +1,94 @@
+"""What stopped a job, out of whatever Spark wraps around it → one line that says what was wanted and found
+
+An error that a worker raises on purpose comes back as some 260 lines of Java; a full disk or a store that is
+away comes as the same lines around one that matters.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+
+from recap_spark import errors
+from recap_spark.errors import PlatformError, RecapError
+
+# The last one of a Python trace is the one that was raised; a Java trace, or a blank line, ends it.
+_ON_PURPOSE = re.compile(r"^\s*recap_spark\.errors\.(\w+): (.+?)(?=\n\s*(?:at |\n)|\n\Z|\Z)", re.M | re.S)
+_LONGEST = 400
+
+# What Java, Hadoop's file systems, Arrow and the stores' clients say, and what it means to whoever reads it.
+_CAUSES = {
+    "a disk is full: want free space where the lake is and where Spark keeps its own files": (
+        r"No space left on device|Disk quota exceeded|QuotaExceededException"
+    ),
+    "no permission: want to read and write what conf names": (
+        r"Permission denied|AccessControlException|AccessDenied|Access Denied|Read-only file system"
+        r"|status code: 403|StatusCode=403|Status Code: 403|403 Forbidden"
+    ),
+    "no connector: want one for the address's scheme among Spark's JARs": (
+        r"No FileSystem for scheme|UnsupportedFileSystemException"
+        r"|Class org\.apache\.hadoop\.fs\.\S+ not found"
+    ),
+    "a store or server is away: want to reach what conf names": (
+        r"UnknownHostException|ConnectException|NoRouteToHostException|SocketTimeoutException"
+        r"|Connection refused|Could not connect|Couldn't resolve host|curlCode: \d+|NoSuchBucket"
+        r"|bucket does not exist|Unable to load (?:AWS )?credentials|Name or service not known"
+    ),
+}
+_BY_NUMBER = {
+    errno.ENOSPC: "a disk is full",
+    errno.EDQUOT: "a disk is full",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "no permission",
+}
+
+
+@contextmanager
+def said_in_one_line() -> Iterator[None]:
+    """What is known of an error that Spark or the machine raises meanwhile is raised as a RecapError, from
+    it; any other error goes on as it is.
+    """
+    try:
+        yield
+    except (PySparkException, Py4JError, OSError) as error:
+        said = in_one_line(error)
+        if said is None:
+            raise
+        raise said from error
+
+
+def in_one_line(error: BaseException) -> RecapError | None:
+    """The error that a worker raised on purpose, or the machine's fault; None for anything else."""
+    if isinstance(error, OSError):
+        return _of_system(error)
+    return cause_in(str(error))
+
+
+def cause_in(text: str) -> RecapError | None:
+    """The same, of what Spark says."""
+    if raised := _ON_PURPOSE.findall(text):
+        name, message = raised[-1]
+        kind = getattr(errors, name, RecapError)
+        return kind(_shortened(message)) if issubclass(kind, RecapError) else None
+    for meaning, pattern in _CAUSES.items():
+        if found := re.search(rf"[^\n]*(?:{pattern})[^\n]*", text):
+            return PlatformError(f"{meaning}; found: {_shortened(found[0])}")
+    return None
+
+
+def _of_system(error: OSError) -> RecapError | None:
+    meaning = _BY_NUMBER.get(error.errno or 0)
+    if meaning is None:
+        return None
+    where = f" at {error.filename}" if error.filename else ""
+    return PlatformError(f"{meaning}{where}: {error.strerror}")
+
+
+def _shortened(text: str) -> str:
+    return " ".join(text.split())[:_LONGEST]
