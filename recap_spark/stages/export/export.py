@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import ExportSettings, Settings
 from recap_spark.stages.export.accounting import account, tally
-from recap_spark.stages.export.view_rows import View, judged_samples, rows_of_view
+from recap_spark.stages.export.view_rows import View, draw_captions, judged_samples, rows_of_view
 from recap_spark.stages.mix import view_captioner, view_scorer
 from recap_spark.stages.units import in_unit
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, SAMPLES, SCORES
@@ -84,7 +84,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]
         rows_of_view(lake, judged, view),
         images,
         sizes,
-        shards=_shard_format(folder, settings.export, view.fields),
+        write=partial(_write_unit, view=view, shards=_shard_format(folder, settings.export, view.fields)),
         settings=settings.export,
         progress=progress,
     )
@@ -129,7 +129,7 @@ def _write_units(
     images: DataFrame,
     sizes: Mapping[int, int],
     *,
-    shards: ShardFormat,
+    write: Callable[..., list[Row]],
     settings: ExportSettings,
     progress: Progress,
 ) -> list[Row]:
@@ -143,7 +143,7 @@ def _write_units(
             sharded = rows.where(within).withColumn(
                 "shard", first_shard + _shard_of(unit, settings.units, count)
             )
-            written += _write_unit(sharded, images.where(within), shards, settings.tasks_per_unit)
+            written += write(sharded, images.where(within), tasks=settings.tasks_per_unit)
             first_shard += count
             advance(size, note=f"unit {unit} of {settings.units}")
     return written
@@ -157,10 +157,14 @@ def _shard_of(unit: int, units: int, shards: int) -> Column:
     return F.least(F.floor(place * shards), F.lit(shards - 1)).cast("int")
 
 
-def _write_unit(rows: DataFrame, images: DataFrame, shards: ShardFormat, tasks: int) -> list[Row]:
+def _write_unit(
+    rows: DataFrame, images: DataFrame, *, view: View, shards: ShardFormat, tasks: int
+) -> list[Row]:
     whole = images.join(F.broadcast(rows), on="uid", how="inner")
     placed = whole.repartition(tasks, "shard").sortWithinPartitions("shard", "uid")
-    return placed.mapInArrow(partial(write_shards, shards=shards), _WRITTEN).collect()
+    # Drawn where they are written: many epochs' captions of a unit are too many to broadcast or to shuffle.
+    drawn = draw_captions(placed, view)
+    return drawn.mapInArrow(partial(write_shards, shards=shards), _WRITTEN).collect()
 
 
 def _forget_others(folder: str, files: Mapping[str, int]) -> None:

@@ -54,20 +54,23 @@ def judged_samples(lake: Lake, view: View) -> DataFrame:
 
 
 def rows_of_view(lake: Lake, judged: DataFrame, view: View) -> DataFrame:
-    """The judged samples that are rows, each with the caption of the first epoch and its source, those of
-    every epoch where there are several, and its cosines.
-    """
+    """The judged samples that are rows, with the captions to draw from and their cosines."""
     # The status once more, for it lets Spark join no sample without a picture.
     is_row = F.col("left_out").isNull() & (F.col("status") == str(FetchStatus.OK))
     rows = judged.where(is_row).withColumn("captioner", F.when(F.col("has_recaption"), F.lit(view.captioner)))
     if view.scorer is not None:
         rows = rows.join(_cosines(lake, view, view.scorer), on="uid", how="left")
+    return rows.drop("left_out", "has_original", "has_recaption", "status", "sha256_matches")
+
+
+def draw_captions(rows: DataFrame, view: View) -> DataFrame:
+    """Give each row the caption of the first epoch and its source, and where there are several epochs those
+    of each in columns of their own.
+    """
     for epoch in view.fields.own_epochs:
         drawn = mix_captions(rows, _mixture(view, epoch))
         rows = drawn.withColumnsRenamed({"caption": caption_of(epoch), "source": source_of(epoch)})
-    return mix_captions(rows, _mixture(view, view.settings.epoch[0])).drop(
-        "left_out", "has_original", "has_recaption", "status", "sha256_matches"
-    )
+    return mix_captions(rows, _mixture(view, view.settings.epoch[0]))
 
 
 def _why_left_out(sha256: str) -> Column:
