@@ -45,7 +45,7 @@ STAGES = (
     Stage("caption", caption.run, reads=(IMAGES,), writes=(CAPTIONS, CAPTIONERS), counted=CAPTIONS),
     Stage("score", score.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=(SCORES,), counted=SCORES),
     Stage("mix", mix.run, reads=(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS), writes=()),
-    Stage("export", export.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=()),
+    Stage("export", export.run, reads=(SAMPLES, IMAGES, CAPTIONS, SCORES), writes=()),
 )
 
 ON_DEMAND = (Stage("retry", retry.run, reads=(SAMPLES, IMAGES), writes=(IMAGES,), counted=IMAGES),)

@@ -125,6 +125,16 @@ class CaptionStatus(StrEnum):
     REFUSED = "refused"  # an endpoint that answers others will not answer this: a filter, a limit
 
 
+class LeftOut(StrEnum):
+    """Why export writes no row of a sample. Of one that was fetched in vain, its FetchStatus says why."""
+
+    NOT_FETCHED = "not_fetched"  # no row in images yet
+    SHA256_MISMATCH = "sha256_mismatch"  # not the bytes that the curators saw, and view.sha256 asks for them
+    SHA256_UNKNOWN = "sha256_unknown"  # nobody knows what they saw, and view.sha256 asks for `match`
+    NO_CAPTION = "no_caption"  # neither original nor recaption
+    NO_JPEG = "no_jpeg"  # export cannot decode it, or its sides are longer than a JPEG's may be
+
+
 class FinishReason(StrEnum):
     """Why generation stopped: a stop token, or the limit of new tokens (then the last sentence may be
     cut).

@@ -9,6 +9,8 @@ from repository import CONF
 from typer.testing import CliRunner
 
 from recap_spark.cli import app
+from recap_spark.commands.path import view_changes
+from recap_spark.errors import SettingsError
 from recap_spark.pipeline import ON_DEMAND, STAGES
 from recap_spark.settings.loading import load
 
@@ -26,6 +28,32 @@ def test_every_stage_is_a_command_that_says_what_becomes_of_what(stage):
 def test_a_probe_is_asked_for_with_the_number_of_its_rows():
     assert "--probe" in said("fetch", "--help")
     assert "greater than or equal to 1" in said("fetch", "--probe", "0")
+
+
+def test_the_options_of_export_stand_over_the_view_of_conf_and_over_set():
+    changes = ["export.view.p=0.5", "export.view.captioner=recap-datacomp-1b"]
+    before = load(CONF / "base.yml", changes=changes).export.view
+    assert (before.p, before.seed, before.epoch) == (0.5, 7, (0,))
+    given = view_changes(p=1e-05, seed=-3, epochs=[4, 0])
+    after = load(CONF / "base.yml", changes=[*changes, *given]).export.view
+    assert after == before.model_copy(update={"p": 1e-05, "seed": -3, "epoch": (4, 0)})
+    assert view_changes(p=None, seed=None, epochs=None) == view_changes(p=None, seed=None, epochs=[]) == []
+    assert "less than or equal to 1" in said("export", "--p", "1.1")
+    assert "greater than or equal to 0" in said("export", "--epoch", "0", "--epoch", "-1")
+
+
+@pytest.mark.parametrize(
+    ("epoch", "wanted"),
+    [
+        ("[1, 2, 1]", "export.view.epoch: want every epoch once, found [1, 2, 1]"),
+        ("[]", "export.view.epoch: want at least one epoch, found []"),
+        ("[0, -1]", "export.view.epoch.1: want at least 0, found -1"),
+        ("true", "export.view.epoch: want an epoch or a list of them, found True"),
+    ],
+)
+def test_a_list_of_epochs_is_checked(epoch, wanted):
+    with pytest.raises(SettingsError, match=re.escape(f"--set: {wanted}")):
+        load(CONF / "base.yml", changes=[f"export.view.epoch={epoch}"])
 
 
 def test_help_shows_the_commands_in_the_order_of_the_path_and_each_has_an_example():

@@ -31,7 +31,7 @@ from recap_spark.report.summary import show_summary
 from recap_spark.settings.schema import LakeSettings, Settings
 from recap_spark.stages.mix import view_captioner
 from recap_spark.stages.score import scorer_spec
-from recap_spark.tables import ALL, CAPTIONS, IMAGES, REJECTS, SAMPLES, SCORES
+from recap_spark.tables import ALL, CAPTIONS, IMAGES, ORIGINAL, REJECTS, SAMPLES, SCORES
 from recap_spark.tracking import tracking_uri
 
 pytestmark = pytest.mark.spark
@@ -158,10 +158,39 @@ def test_stock_webdataset_reads_the_shards(finished):
     manifest = json.loads((finished.export / "manifest.json").read_text())
     assert len(rows) == sum(manifest["rows"].values())
     for key, picture, caption, described in rows:
-        assert set(described) == {"uid", "url", "org_caption", "re_caption", "sha256"}
+        assert set(described) == {
+            *("uid", "url", "org_caption", "re_caption", "sha256", "source", "captioner"),
+            *("org_clip_score", "re_clip_score"),
+        }
+        assert None not in described.values()
         assert described["uid"] == key
         assert picture.mode == "RGB"
         assert caption in {described["org_caption"], described["re_caption"]}
+        assert described["captioner"] == (manifest["captioner"] if described["re_caption"] else "")
+    assert {source: count for source, count in manifest["rows"].items() if count} == Counter(
+        described["source"] for *_, described in rows
+    )
+
+
+def test_the_shards_hold_the_scores_of_the_table(finished):
+    scores = finished.lake.read(SCORES).where(F.col("scorer") == scorer_spec(finished.settings.score).name)
+    wanted = {(row["uid"], row["captioner"]): row["cosine"] for row in scores.collect()}
+    captioner = view_captioner(finished.settings)
+    files = sorted(finished.export.glob("parquet/*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    assert {row["re_clip_score"] is None for row in rows} == {row["re_caption"] is None for row in rows}
+    assert [(row["org_clip_score"], row["re_clip_score"]) for row in rows] == [
+        (wanted.get((row["uid"], ORIGINAL)), wanted.get((row["uid"], captioner))) for row in rows
+    ]
+
+
+def test_every_sample_is_in_the_export_or_in_its_reasons(finished):
+    manifest = json.loads((finished.export / "manifest.json").read_text())
+    fetched = Counter(row["status"] for row in finished.lake.read(IMAGES).select("status").collect())
+    del fetched["ok"]
+    assert {reason: manifest["left_out"].get(reason) for reason in fetched} == fetched
+    assert finished.counts["export"] == manifest["rows"] | manifest["left_out"]
+    assert sum(finished.counts["export"].values()) == finished.lake.read(SAMPLES).count()
 
 
 def test_the_parquet_shards_hold_the_same_rows_as_the_tars(finished):
@@ -174,7 +203,10 @@ def test_the_parquet_shards_hold_the_same_rows_as_the_tars(finished):
 def test_the_manifest_says_what_was_exported_and_from_what(finished):
     manifest = json.loads((finished.export / "manifest.json").read_text())
     assert manifest["view"]["p"] == 0.8
-    assert manifest["tables"].keys() == {"samples", "images", "captions"}
+    assert (manifest["view"]["epoch"], manifest["view"]["seed"]) == (0, 7)
+    assert manifest["tables"].keys() == {"samples", "images", "captions", "scores"}
+    assert manifest["layout"].keys() == {"webdataset/NNNNNNNN.tar", "parquet/NNNNNNNN.parquet"}
+    assert {name.partition("/")[0] for name in manifest["files"]} == {"webdataset", "parquet"}
     sizes = json.loads((finished.export / "webdataset" / "sizes.json").read_text())
     assert sum(sizes.values()) == sum(manifest["rows"].values())
     left = {path.name for path in finished.export.rglob("*")}
@@ -233,6 +265,9 @@ def test_mlflow_keeps_settings_counts_rates_and_versions_of_every_stage(finished
     assert fetch.data.params["fetch.limits.deadline_s"] == "4.0"
     assert {"rows_per_s", "seconds", "table.ok"} <= fetch.data.metrics.keys()
     assert {"input.samples", "output.images"} <= fetch.data.tags.keys()
+    export = by_stage["export"].data
+    assert {"rows.original", "rows.recaption", "rows.gone"} <= export.metrics.keys()
+    assert "input.scores" in export.tags
 
 
 def test_the_summary_shows_counts_samples_and_comparison(finished, capsys):

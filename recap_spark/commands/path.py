@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +19,18 @@ _STAGES = {
     "caption": "images → captions",
     "score": "images + samples + captions → scores",
     "mix": "samples + captions → the view recap_datacomp and the function mixed_captions",
-    "export": "a view → files to train on",
+    "export": "a view → files to train on; of several epochs, the pictures once and captions for each",
 }
+_EXAMPLES = {"export": "--p 0.6 --seed 3 --epoch 0 --epoch 1"}
+_AS_IT_IS = "--conf conf/base.yml --conf mine.yml"
 
 
 def add_to(app: typer.Typer) -> None:
     """In the order of the path."""
+    with_options: dict[str, Callable[..., None]] = {"fetch": _fetch, "export": _export}
     for name, arrow in _STAGES.items():
-        shown = f"{arrow}\n\nExample: recap-spark {name} --conf conf/base.yml --conf mine.yml"
-        command = _fetch if name == "fetch" else stage_command(name)
+        shown = f"{arrow}\n\nExample: recap-spark {name} {_EXAMPLES.get(name, _AS_IT_IS)}"
+        command = with_options.get(name) or stage_command(name)
         app.command(name, help=shown, rich_help_panel=_PANEL)(command)
     app.command("all", rich_help_panel=_PANEL)(_all)
     app.command("demo", rich_help_panel=_PANEL)(_demo)
@@ -62,6 +66,37 @@ def _fetch(
         from recap_spark.stages.fetch.probe import probe_urls
 
         show_probe(probe_urls(lake, settings, rows=probe), console=Console())
+
+
+def _export(
+    conf: Conf = LAPTOP,
+    changes: Changes = None,
+    p: Annotated[
+        float | None,
+        typer.Option("--p", min=0, max=1, help="Probability of the original caption, over the view's own."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the draw, over the view's own.")] = None,
+    epoch: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            help="Epoch to draw captions for, over the view's own; may be repeated. The first one's captions "
+            "stand beside the pictures.",
+        ),
+    ] = None,
+) -> None:
+    stage_command("export")(conf, [*(changes or ()), *view_changes(p=p, seed=seed, epochs=epoch)])
+
+
+def view_changes(*, p: float | None, seed: int | None, epochs: Iterable[int] | None) -> list[str]:
+    """What these options change of the view, each as `--set` takes it; None changes nothing."""
+    # YAML takes 1e-05, as Python writes it, for text.
+    written = {
+        "p": None if p is None else f"{Decimal(repr(p)):f}",
+        "seed": seed,
+        "epoch": list(epochs) if epochs else None,
+    }
+    return [f"export.view.{name}={value}" for name, value in written.items() if value is not None]
 
 
 def _all(conf: Conf = LAPTOP, changes: Changes = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, field_serializer, model_validator
 
 from recap_spark.settings.endpoint import ENDPOINT, IN_PROCESS, EndpointCaptionerSettings, kind
 from recap_spark.settings.fetch import FetchSettings, UnitSettings
@@ -16,7 +16,7 @@ from recap_spark.settings.template import Template
 from recap_spark.settings.values import (
     Bytes,
     Count,
-    CountOrNone,
+    Epochs,
     JpegQuality,
     Name,
     Place,
@@ -124,14 +124,18 @@ class ScoreSettings(Section):
 
 
 class ViewSettings(Section):
-    """conf/views/*.yml: one draw of mixed captions, and the rows it is drawn over."""
+    """conf/views/*.yml: draws of mixed captions, one for each epoch, and the rows they are drawn over."""
 
     name: Name
     p: Share
     seed: Seed
-    epoch: CountOrNone
+    epoch: Epochs  # the first one's captions are those beside the pictures
     captioner: str | None
     sha256: Literal["match", "not_mismatch", "any"]
+
+    @field_serializer("epoch")
+    def _as_written(self, epochs: tuple[int, ...]) -> int | list[int]:
+        return epochs[0] if len(epochs) == 1 else list(epochs)
 
 
 class ExportSettings(Section):

@@ -13,7 +13,7 @@ from typing import Annotated
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
 
 Count = Annotated[int, Ge(1), Le(2**31 - 1)]
 CountOrNone = Annotated[int, Ge(0), Le(2**31 - 1)]  # 0: none of it
@@ -74,6 +74,24 @@ def _tracking(uri: str) -> str:
     return uri if scheme else _place(uri)
 
 
+def _listed(epochs: object) -> tuple[object, ...]:
+    # A tuple here: after a validator of one's own, pydantic lets JSON's lists no longer stand for one.
+    if isinstance(epochs, list | tuple):
+        return tuple(epochs)
+    if not isinstance(epochs, int) or isinstance(epochs, bool):
+        raise ValueError("want an epoch or a list of them")
+    return (epochs,)
+
+
+def _each_once(epochs: tuple[int, ...]) -> tuple[int, ...]:
+    if not epochs:
+        raise ValueError("want at least one epoch")
+    if len(set(epochs)) < len(epochs):
+        raise ValueError("want every epoch once")
+    return epochs
+
+
+Epochs = Annotated[tuple[CountOrNone, ...], BeforeValidator(_listed), AfterValidator(_each_once)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 Place = Annotated[str, AfterValidator(_place)]
 TrackingUri = Annotated[str, AfterValidator(_tracking)]

@@ -80,10 +80,18 @@ def view_captioner(settings: Settings) -> str:
     return str(describe(captioner_spec(settings.caption))["captioner"])
 
 
+def view_scorer(settings: Settings, *, captioner: str) -> str:
+    """The key of the scorer whose scores the views show: of published captions the published one, else the
+    one that conf names.
+    """
+    if captioner == settings.ingest.published_captioner:
+        return settings.ingest.published_scorer
+    return scorer_spec(settings.score).name
+
+
 def view_sql(lake: Lake, *, captioner: str, settings: Settings) -> str:
     """`recap_datacomp`: the published dataset's columns and types, of every sample with a recaption."""
-    is_published = captioner == settings.ingest.published_captioner
-    scorer = settings.ingest.published_scorer if is_published else scorer_spec(settings.score).name
+    scorer = view_scorer(settings, captioner=captioner)
     judge = settings.ingest.published_judge
     score = "(SELECT uid, CAST(cosine AS DOUBLE) AS value FROM {} WHERE captioner = {} AND scorer = {})"
     rating = "(SELECT uid, CAST(rating AS BIGINT) AS value FROM {} WHERE captioner = {} AND judge = {})"

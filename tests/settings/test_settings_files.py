@@ -145,8 +145,12 @@ def test_the_command_line_is_over_all_files_and_over_the_files_they_name():
             "caption.captioner.max_new_tokens=20",
             "caption.captioner=miniature",
             "session.conf.spark.sql.shuffle.partitions=8",
+            "score.scorer.fit=pad",
+            "export.view.p=0.5",
         ],
     )
+    assert (settings.score.scorer.name, settings.score.scorer.fit) == ("clip_l14", "pad")
+    assert (settings.export.view.name, settings.export.view.p) == ("clip", 0.5)
     assert settings.fetch.limits.deadline_s == 5
     assert (settings.caption.captioner.name, settings.caption.captioner.max_new_tokens) == ("miniature", 20)
     assert settings.session.conf["spark.sql.shuffle.partitions"] == "8"

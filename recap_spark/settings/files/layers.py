@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,11 @@ def stack(*paths: Path, named_files: Mapping[KeyPath, str], changes: Mapping[Key
     folders = list(dict.fromkeys(path.parent for path in reversed(files)))
     faults: dict[KeyPath, str] = {}
     waiting = dict(changes)
+    unresolved = list(named_files)
     for keys, folder in named_files.items():
         # What is below a name has to wait until the name's file is there.
-        ready = {key: value for key, value in waiting.items() if key[: len(keys)] != keys or key == keys}
+        ready = {key: value for key, value in waiting.items() if not _is_below(key, unresolved)}
+        unresolved.remove(keys)
         values, origin = _changed(values, origin, ready)
         waiting = {key: value for key, value in waiting.items() if key not in ready}
         try:
@@ -62,6 +64,10 @@ def leaves(values: Mapping[str, Any], at: KeyPath = ()) -> Iterator[tuple[KeyPat
             yield from leaves(value, here)
         else:
             yield here, value
+
+
+def _is_below(key: KeyPath, sections: Iterable[KeyPath]) -> bool:
+    return any(key[: len(section)] == section and key != section for section in sections)
 
 
 def _changed(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -16,52 +15,44 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from recap_spark import __version__
-from recap_spark.errors import AccountingError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
-from recap_spark.settings.schema import Settings, ViewSettings
-from recap_spark.stages.mix import Mixture, mix_captions, view_captioner
-from recap_spark.stages.units import in_unit, unit_of
-from recap_spark.statuses import CaptionStatus, FetchStatus
-from recap_spark.tables import CAPTIONS, IMAGES, SAMPLES
-from recap_spark.workers.shards.shards import ShardFormat, storage_of, write_shards
+from recap_spark.settings.schema import ExportSettings, Settings
+from recap_spark.stages.export.accounting import account, tally
+from recap_spark.stages.export.view_rows import View, draw_captions, judged_samples, rows_of_view
+from recap_spark.stages.mix import view_captioner, view_scorer
+from recap_spark.stages.units import in_unit
+from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, SAMPLES, SCORES
+from recap_spark.workers.shards.export_layout import Fields, layout_of
+from recap_spark.workers.shards.shards import SOURCES, ShardFormat, storage_of, write_shards
 
 log = logging.getLogger(__name__)
 
 _INPUTS = (SAMPLES, IMAGES, CAPTIONS)
 _RANGE = 16**8
-_ENDS = ("original", "recaption", "fallback", "undecodable")
-_WRITTEN = "format string, name string, rows bigint, " + ", ".join(f"{end} bigint" for end in _ENDS)
-
-
-def exported_rows(
-    lake: Lake, view: ViewSettings, *, captioner: str, versions: Mapping[str, int]
-) -> DataFrame:
-    """The rows of a view that have an image and a caption, without the image's bytes."""
-    ok = F.col("status") == str(CaptionStatus.OK)
-    recaptions = lake.read_at(CAPTIONS, versions[CAPTIONS.name]).where(ok & (F.col("captioner") == captioner))
-    samples = lake.read_at(SAMPLES, versions[SAMPLES.name]).select("uid", "url", "org_caption")
-    texts = samples.join(recaptions.select("uid", F.col("caption").alias("re_caption")), on="uid", how="left")
-    images = lake.read_at(IMAGES, versions[IMAGES.name])
-    usable = images.where(_is_usable(view)).select("uid", "sha256", "format")
-    mixed = mix_captions(texts.join(usable, on="uid", how="inner"), Mixture(view.p, view.seed, view.epoch))
-    return mixed.where(F.col("caption").isNotNull())
+_COUNTS = ("rows", *SOURCES, "undecodable")
+_WRITTEN = "format string, name string, " + ", ".join(f"{count} bigint" for count in _COUNTS)
 
 
 def export_folder(lake: Lake, settings: Settings, *, captioner: str) -> tuple[str, dict[str, Any]]:
     """Where this very export goes, and what makes it this one: the view, the versions of the tables' rows and
-    the format.
+    the format. Its `scorer` is None where no caption of the view has a score.
     """
+    scorer = _scorer(lake, settings, captioner=captioner)
+    tables = _INPUTS if scorer is None else (*_INPUTS, SCORES)
+    fields = Fields(epochs=settings.export.view.epoch, scored=scorer is not None)
     made_of = {
         "view": settings.export.view.model_dump(),
         "captioner": captioner,
-        "tables": {table.name: lake.rows_version(table) for table in _INPUTS},
-        "table_ids": {table.name: lake.identity(table) for table in _INPUTS},
+        "scorer": scorer,
+        "tables": {table.name: lake.rows_version(table) for table in tables},
+        "table_ids": {table.name: lake.identity(table) for table in tables},
         "units": settings.export.units,
         "decode": asdict(settings.export.decode),
         "rows_per_shard": settings.export.rows_per_shard,
         "jpeg_quality": settings.export.jpeg_quality,
         "formats": list(settings.export.formats),
+        "layout": layout_of(settings.export.formats, fields),
         "code": __version__,
     }
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:8]
@@ -71,38 +62,37 @@ def export_folder(lake: Lake, settings: Settings, *, captioner: str) -> tuple[st
 def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]:
     """Write the view's shards, unit by unit; an export that has its manifest is left as it is.
 
-    Returns the rows by where their caption comes from.
+    Returns the samples by what became of them: where the caption of the first epoch comes from, or why they
+    are left out.
     """
     captioner = view_captioner(settings)
     folder, made_of = export_folder(lake, settings, captioner=captioner)
     if manifest := read_manifest(folder):
         log.info("export: %s is complete", folder)
-        return dict(manifest["rows"])
+        return {**manifest["rows"], **manifest["left_out"]}
     # As they are stored now: what compacting replaced may be gone.
-    versions = {table.name: lake.version(table) for table in _INPUTS}
-    rows = exported_rows(lake, settings.export.view, captioner=captioner, versions=versions)
-    images = lake.read_at(IMAGES, versions[IMAGES.name]).select("uid", "bytes")
-    units = settings.export.units
-    sizes = {
-        row["unit"]: row["count"] for row in rows.groupBy(unit_of(units).alias("unit")).count().collect()
+    versions = {
+        table.name: lake.version(table) for table in (*_INPUTS, SCORES) if table.name in made_of["tables"]
     }
-    written: list[Row] = []
-    first_shard = 0
-    with progress.stage("export", rows=sum(sizes.values())) as advance:
-        for unit, size in sorted(sizes.items()):
-            shards = -(-size // settings.export.rows_per_shard)
-            within = in_unit(unit, units)
-            sharded = rows.where(within).withColumn("shard", first_shard + _shard_of(unit, units, shards))
-            written += _write_unit(sharded, images.where(within), folder, settings)
-            first_shard += shards
-            advance(size, note=f"unit {unit} of {units}")
-    counts = _counts(written, settings.export.formats[0])
-    if sum(counts.values()) != sum(sizes.values()):
-        raise AccountingError(f"export: {sum(sizes.values())} rows to write, found {counts}")
+    view = View(
+        settings=settings.export.view, captioner=captioner, scorer=made_of["scorer"], versions=versions
+    )
+    judged = judged_samples(lake, view)
+    sizes, left_out = tally(lake, judged, view, units=settings.export.units)
+    images = lake.read_at(IMAGES, versions[IMAGES.name]).select("uid", "bytes")
+    written = _write_units(
+        rows_of_view(lake, judged, view),
+        images,
+        sizes,
+        write=partial(_write_unit, view=view, shards=_shard_format(folder, settings.export, view.fields)),
+        settings=settings.export,
+        progress=progress,
+    )
+    ends = account(written, sizes, left_out, view.fields)
     files = {row["name"]: row["rows"] for row in written}
     _forget_others(folder, files)
-    _write_manifest(folder, made_of | {"read_at": versions, "rows": counts, "files": files})
-    return counts
+    _write_manifest(folder, made_of | {"read_at": versions, "files": files} | ends)
+    return {**ends["rows"], **ends["left_out"]}
 
 
 def read_manifest(folder: str) -> dict[str, Any] | None:
@@ -115,11 +105,48 @@ def read_manifest(folder: str) -> dict[str, Any] | None:
     return manifest
 
 
-def _is_usable(view: ViewSettings) -> Column:
-    fetched = F.col("status") == str(FetchStatus.OK)
-    matches = F.col("sha256_matches")
-    by_hash = {"match": matches, "not_mismatch": F.coalesce(matches, F.lit(True)), "any": F.lit(True)}
-    return fetched & F.coalesce(by_hash[view.sha256], F.lit(False))
+def _scorer(lake: Lake, settings: Settings, *, captioner: str) -> str | None:
+    """The scorer of the view, where it has scored any of the view's captions."""
+    if not lake.holds(SCORES):
+        return None
+    scorer = view_scorer(settings, captioner=captioner)
+    of_view = F.col("captioner").isin(ORIGINAL, captioner) & (F.col("scorer") == scorer)
+    return None if lake.read(SCORES).where(of_view).isEmpty() else scorer
+
+
+def _shard_format(folder: str, settings: ExportSettings, fields: Fields) -> ShardFormat:
+    return ShardFormat(
+        folder=folder,
+        formats=settings.formats,
+        jpeg_quality=settings.jpeg_quality,
+        decode=settings.decode,
+        fields=fields,
+    )
+
+
+def _write_units(
+    rows: DataFrame,
+    images: DataFrame,
+    sizes: Mapping[int, int],
+    *,
+    write: Callable[..., list[Row]],
+    settings: ExportSettings,
+    progress: Progress,
+) -> list[Row]:
+    """One row of WRITTEN for each file."""
+    written: list[Row] = []
+    first_shard = 0
+    with progress.stage("export", rows=sum(sizes.values())) as advance:
+        for unit, size in sorted(sizes.items()):
+            count = -(-size // settings.rows_per_shard)
+            within = in_unit(unit, settings.units)
+            sharded = rows.where(within).withColumn(
+                "shard", first_shard + _shard_of(unit, settings.units, count)
+            )
+            written += write(sharded, images.where(within), tasks=settings.tasks_per_unit)
+            first_shard += count
+            advance(size, note=f"unit {unit} of {settings.units}")
+    return written
 
 
 def _shard_of(unit: int, units: int, shards: int) -> Column:
@@ -130,24 +157,14 @@ def _shard_of(unit: int, units: int, shards: int) -> Column:
     return F.least(F.floor(place * shards), F.lit(shards - 1)).cast("int")
 
 
-def _write_unit(rows: DataFrame, images: DataFrame, folder: str, settings: Settings) -> list[Row]:
-    shards = ShardFormat(
-        folder=folder,
-        formats=settings.export.formats,
-        jpeg_quality=settings.export.jpeg_quality,
-        decode=settings.export.decode,
-    )
+def _write_unit(
+    rows: DataFrame, images: DataFrame, *, view: View, shards: ShardFormat, tasks: int
+) -> list[Row]:
     whole = images.join(F.broadcast(rows), on="uid", how="inner")
-    placed = whole.repartition(settings.export.tasks_per_unit, "shard").sortWithinPartitions("shard", "uid")
-    return placed.mapInArrow(partial(write_shards, shards=shards), _WRITTEN).collect()
-
-
-def _counts(written: list[Row], kind: str) -> dict[str, int]:
-    counts: Counter[str] = Counter()
-    for row in written:
-        if row["format"] == kind:
-            counts += Counter({source: row[source] for source in _ENDS})
-    return dict(counts)
+    placed = whole.repartition(tasks, "shard").sortWithinPartitions("shard", "uid")
+    # Drawn where they are written: many epochs' captions of a unit are too many to broadcast or to shuffle.
+    drawn = draw_captions(placed, view)
+    return drawn.mapInArrow(partial(write_shards, shards=shards), _WRITTEN).collect()
 
 
 def _forget_others(folder: str, files: Mapping[str, int]) -> None:

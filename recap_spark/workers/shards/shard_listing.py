@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from pyarrow import fs
 
 from recap_spark.errors import InputError
+from recap_spark.workers.shards.export_layout import CAPTIONS_FILE
 from recap_spark.workers.shards.shard_files import is_tar, without_suffix
 from recap_spark.workers.shards.shards import storage_of
 
@@ -26,7 +27,8 @@ class ShardFile:
 def list_shards(source: str) -> list[ShardFile]:
     """The shards of a folder, on any file system that Arrow reads, in the order of their names.
 
-    Names that begin with `_` or `.` are somebody's unfinished work. Raises InputError where there are none.
+    Names that begin with `_` or `.` are somebody's unfinished work, and an export's files of captions have
+    no pictures. Raises InputError where there are none.
     """
     storage, root = storage_of(source)
     if storage.get_file_info(root).type != fs.FileType.Directory:
@@ -36,7 +38,7 @@ def list_shards(source: str) -> list[ShardFile]:
         for info in storage.get_file_info(fs.FileSelector(root, recursive=True))
         if info.is_file
     }
-    shown = {path: info for path, info in found.items() if not re.search(r"(^|/)[_.]", path)}
+    shown = {path: info for path, info in found.items() if not re.search(rf"(^|/)[_.]|{CAPTIONS_FILE}", path)}
     tars = {without_suffix(path) for path in shown if is_tar(path)}
     shards = [
         ShardFile(path=path, size=info.size, modified_ns=info.mtime_ns or 0, side=_side(path, shown))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,10 +10,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from recap_spark.errors import InputError
@@ -22,46 +19,36 @@ from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
 from recap_spark.workers.rows import Row, rows_of
+from recap_spark.workers.shards.export_layout import Fields, files_of, source_of
+from recap_spark.workers.shards.sinks import Sink, open_sink
+
+SOURCES = ("original", "recaption", "fallback")
+"""Where a drawn caption is from; fallback: the drawn one is missing, and the other stands in."""
 
 WRITTEN = pa.schema(
-    [
-        ("format", pa.string()),
-        ("name", pa.string()),
-        ("rows", pa.int64()),
-        ("original", pa.int64()),
-        ("recaption", pa.int64()),
-        ("fallback", pa.int64()),
-        ("undecodable", pa.int64()),
-    ]
+    [("format", pa.string()), ("name", pa.string())]
+    + [(count, pa.int64()) for count in ("rows", *SOURCES, "undecodable")]
 )
 
 _SCHEMES = {"s3a": "s3", "s3n": "s3"}  # Hadoop's names for what Arrow calls s3
-_SUFFIXES = {"webdataset": "tar", "parquet": "parquet"}
-_TEXTS = ("uid", "url", "org_caption", "re_caption", "sha256")
-_ROWS_PER_GROUP = 256
-_COLUMNS = pa.schema(
-    [(name, pa.string()) for name in (*_TEXTS, "caption", "source")] + [("jpg", pa.binary())]
-)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardFormat:
-    """Where shards go and what their pictures are encoded as where they are no JPEG yet."""
+    """Where shards go, what they say of each picture, and what their pictures are encoded as where they are
+    no JPEG yet.
+    """
 
     folder: str  # path or URL that pyarrow knows
     formats: tuple[str, ...]
     jpeg_quality: int
     decode: DecodeLimits  # of pictures that are no JPEG
-
-
-class Sink(Protocol):
-    """Takes the rows of one shard."""
-
-    def __call__(self, row: Row, jpg: bytes) -> None: ...
+    fields: Fields
 
 
 def write_shards(batches: Iterable[pa.RecordBatch], *, shards: ShardFormat) -> Iterator[pa.RecordBatch]:
-    """Write every shard of the partition in every format. One row of WRITTEN for each file.
+    """Write every shard of the partition in every format, and each further epoch's captions. One row of
+    WRITTEN for each file, with its own epoch's sources.
 
     The same rows make the same bytes, unless a decoder ran out of time or memory: members are in uid order
     and carry no times or owners.
@@ -74,31 +61,42 @@ def write_shards(batches: Iterable[pa.RecordBatch], *, shards: ShardFormat) -> I
 
 
 def _write_shard(shard: int, rows: Iterable[tuple[Row, bytes | None]], shards: ShardFormat) -> list[Row]:
-    names = {kind: f"{kind}/{shard:08d}.{_SUFFIXES[kind]}" for kind in shards.formats}
-    counts: Counter[str] = Counter()
-    with _opened_all(names, shards) as sinks:
+    files = files_of(shard, shards.formats, shards.fields)
+    sources = {kind: "source" for kind in files} | {
+        f"captions/epoch-{epoch}": source_of(epoch) for epoch in shards.fields.own_epochs
+    }
+    counts: Counter[tuple[str, str]] = Counter()  # of a column and its value
+    undecodable = 0
+    with _opened_all(files, shards) as sinks:
         for row, jpg in rows:
             if jpg is None:
-                counts["undecodable"] += 1
+                undecodable += 1
                 continue
             for sink in sinks:
                 sink(row, jpg)
-            counts[row["source"]] += 1
-    ended = {end: counts[end] for end in ("original", "recaption", "fallback", "undecodable")}
-    written = counts.total() - counts["undecodable"]
-    return [{"format": kind, "name": name, "rows": written, **ended} for kind, name in names.items()]
+            counts.update((column, row[column]) for column in set(sources.values()))
+    return [
+        _written(kind, name, {end: counts[sources[kind], end] for end in SOURCES}, undecodable)
+        for kind, name in files.items()
+    ]
+
+
+def _written(kind: str, name: str, by_source: dict[str, int], undecodable: int) -> Row:
+    rows = sum(by_source.values())
+    return {"format": kind, "name": name, "rows": rows, "undecodable": undecodable} | by_source
 
 
 @contextmanager
 def _opened_all(names: dict[str, str], shards: ShardFormat) -> Iterator[list[Sink]]:
-    """One sink for each format; the files get their names when all rows are in, or not at all."""
+    """One sink for each file; the files get their names when all rows are in, or not at all."""
     storage, root = storage_of(shards.folder)
     partial = {name: f"{root}/_{uuid.uuid4().hex}-{Path(name).name}" for name in names.values()}
     storage.create_dir(root, recursive=True)
     try:
         with ExitStack() as files:
             yield [
-                files.enter_context(_OPENERS[kind](storage, partial[name])) for kind, name in names.items()
+                files.enter_context(open_sink(kind, storage, partial[name], shards.fields))
+                for kind, name in names.items()
             ]
     except BaseException:
         for path in partial.values():
@@ -122,47 +120,6 @@ def storage_of(folder: str) -> tuple[fs.FileSystem, str]:
             f"want a folder or URL that Arrow can write to, found {folder!r}: {error}"
         ) from error
     return found
-
-
-@contextmanager
-def _tar(storage: fs.FileSystem, path: str) -> Iterator[Sink]:
-    # It imports torch, seconds that a driver and a worker of other stages need not spend.
-    from webdataset.writer import TarWriter
-
-    with storage.open_output_stream(path) as file, TarWriter(file, encoder=False, mtime=0.0) as tar:
-
-        def write(row: Row, jpg: bytes) -> None:
-            texts = {name: row[name] for name in _TEXTS}
-            described = json.dumps(texts, ensure_ascii=False, sort_keys=True).encode()
-            tar.write({"__key__": row["uid"], "jpg": jpg, "json": described, "txt": row["caption"].encode()})
-
-        yield write
-
-
-@contextmanager
-def _parquet(storage: fs.FileSystem, path: str) -> Iterator[Sink]:
-    # JPEG does not compress again; the texts are a small part.
-    with (
-        storage.open_output_stream(path) as file,
-        pq.ParquetWriter(file, _COLUMNS, compression="none") as writer,
-    ):
-        held: list[Row] = []
-
-        def flush() -> None:
-            writer.write_table(pa.Table.from_pylist(held, schema=_COLUMNS))
-            held.clear()
-
-        def write(row: Row, jpg: bytes) -> None:
-            held.append({name: row[name] for name in (*_TEXTS, "caption", "source")} | {"jpg": jpg})
-            if len(held) == _ROWS_PER_GROUP:
-                flush()
-
-        yield write
-        if held:
-            flush()
-
-
-_OPENERS = {"webdataset": _tar, "parquet": _parquet}
 
 
 def _as_jpeg(row: Row, decoders: PixelDecoders, *, quality: int) -> bytes | None:

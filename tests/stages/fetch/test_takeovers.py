@@ -18,6 +18,7 @@ from recap_spark.pipeline import named, run_stage
 from recap_spark.progress import Progress
 from recap_spark.stages.fetch import retry
 from recap_spark.tables import IMAGES, SAMPLES
+from recap_spark.workers.shards.export_layout import Fields
 from recap_spark.workers.shards.shards import WRITTEN, ShardFormat, write_shards
 
 pytestmark = pytest.mark.spark
@@ -94,10 +95,15 @@ def exported_texts(lake, settings, tmp_path) -> set[str]:
         "re_caption": F.lit("a"),
         "caption": F.col("org_caption"),
         "source": F.lit("original"),
+        "captioner": F.lit("someone"),
     }
     asked = rows.join(texts, "uid").withColumns(named).coalesce(1)
     form = ShardFormat(
-        folder=str(tmp_path / "out"), formats=("parquet",), jpeg_quality=90, decode=settings.fetch.decode
+        folder=str(tmp_path / "out"),
+        formats=("parquet",),
+        jpeg_quality=90,
+        decode=settings.fetch.decode,
+        fields=Fields(epochs=(0,), scored=False),
     )
     written = asked.mapInArrow(
         partial(write_shards, shards=form),
