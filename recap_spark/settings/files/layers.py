@@ -41,9 +41,10 @@ def stack(*paths: Path, named_files: Mapping[KeyPath, str], changes: Mapping[Key
     folders = list(dict.fromkeys(path.parent for path in reversed(files)))
     faults: dict[KeyPath, str] = {}
     waiting = dict(changes)
-    for keys, folder in named_files.items():
+    for place, (keys, folder) in enumerate(named_files.items()):
         # What is below a name has to wait until the name's file is there.
-        ready = {key: value for key, value in waiting.items() if key[: len(keys)] != keys or key == keys}
+        names = list(named_files)[place:]
+        ready = {key: value for key, value in waiting.items() if not any(_is_below(key, n) for n in names)}
         values, origin = _changed(values, origin, ready)
         waiting = {key: value for key, value in waiting.items() if key not in ready}
         try:
@@ -62,6 +63,10 @@ def leaves(values: Mapping[str, Any], at: KeyPath = ()) -> Iterator[tuple[KeyPat
             yield from leaves(value, here)
         else:
             yield here, value
+
+
+def _is_below(key: KeyPath, name: KeyPath) -> bool:
+    return len(key) > len(name) and key[: len(name)] == name
 
 
 def _changed(
