@@ -1,4 +1,4 @@
-"""The keys that captions and scores are kept under stay what they were: another key makes all of them again."""
+"""The keys that captions and scores are kept under stay what they were: other keys make them all again."""
 
 from __future__ import annotations
 
@@ -7,17 +7,11 @@ import json
 from pathlib import Path
 
 import pytest
-from repository import CONF
+from laptop import captioner, endpoint, laptop, with_captioner
 
-from recap_spark.settings.loading import load
-from recap_spark.settings.schema import Settings
 from recap_spark.stages.score import scorer_spec
-from recap_spark.workers.captioning.engines import captioner_spec, describe
+from recap_spark.workers.captioning.engines import describe
 from recap_spark.workers.weights import folder_sha256, weights_sha256
-
-
-def settings(*changes: str, captioner: str = "miniature") -> Settings:
-    return load(CONF / "base.yml", CONF / "laptop.yml", captioner=captioner, changes=changes)
 
 
 @pytest.fixture
@@ -33,9 +27,8 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_published_captioner_keeps_its_key(model):
-    changes = (f"captioner.model={model}", "captioner.prompt=Say.", "captioner.max_new_tokens=9")
-    caption = settings(*(f"caption.{change}" for change in changes)).caption
-    assert describe(captioner_spec(caption))["fingerprint"] == (
+    changes = {"model": model, "prompt": "Say.", "max_new_tokens": 9}
+    assert describe(with_captioner(captioner(), **changes))["fingerprint"] == (
         "7c705fbf1e4ee3d09e2e3a57142b12a97cf243a5abe518797a21e45dc32668a5"
     )
 
@@ -69,19 +62,17 @@ def test_a_captioner_of_parts_keeps_the_fingerprint_of_all_that_it_is_made_of(tm
 
 
 def test_an_endpoint_s_captioner_keeps_its_key():
-    caption = settings("caption.captioner.revision=of spring", captioner="endpoint").caption
-    assert describe(captioner_spec(caption))["fingerprint"] == (
+    assert describe(endpoint(captioner="endpoint", captioner__revision="of spring"))["fingerprint"] == (
         "999833cd7c3b5adb9c7f0dddc1775d978678f90d2e5edb85e50735a7ed86af70"
     )
 
 
 def test_a_served_captioner_keeps_its_key(model):
-    caption = settings(f"caption.captioner.model={model}", captioner="miniature_served").caption
-    assert describe(captioner_spec(caption))["fingerprint"] == (
+    assert describe(endpoint(captioner__model=model))["fingerprint"] == (
         "2f395a02af0b3d216e3b9cf1ad5d9ee175fec0bee8dda27dc9127b5989078eeb"
     )
 
 
 def test_a_scorer_keeps_its_name(model):
-    score = settings(f"score.scorer.model={model}").score
+    score = laptop(score__scorer__model=model).score
     assert scorer_spec(score).name == "miniature-d6b45af26eb7"
