@@ -3,14 +3,13 @@
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import tiny_models
 import torch
 from laptop import captioner
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
-    CLIPConfig,
     CLIPModel,
-    LlamaConfig,
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
 )
@@ -50,22 +49,17 @@ class Made:
 
 def make(folder: Path, *, tower: str) -> Made:
     """`tower` says where the vision tower's weights are: in the checkpoint, or beside it."""
-    torch.manual_seed(5)
-    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
-    text = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    clip = CLIPModel(
-        CLIPConfig(
-            vision_config=vision | {"image_size": SIDE, "patch_size": PATCH},
-            text_config=text | {"num_attention_heads": 2},
-            projection_dim=16,
-        )
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    clip = tiny_models.clip(
+        seed=5,
+        vision=vision | {"image_size": SIDE, "patch_size": PATCH},
+        text={"vocab_size": 40, "intermediate_size": 16},
     ).eval()
     llama = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
+        tiny_models.decoder(
+            VOCABULARY,
             hidden_size=48,
             intermediate_size=64,
-            num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=512,
