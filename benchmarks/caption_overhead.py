@@ -62,7 +62,7 @@ def main() -> None:
     bare_side = Series("bare Python loop", len(images), "images")
     with (
         tempfile.TemporaryDirectory(prefix="recap-spark-") as scratch,
-        _bare_processes(images, spec=caption.captioner_spec(settings.caption)) as bare,
+        _bare_processes(images, spec=CaptionerSpec(settings.caption)) as bare,
         _lakes(Path(scratch), settings) as lakes,
     ):
         for repeat in range(arguments.repeats):

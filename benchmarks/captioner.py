@@ -30,8 +30,7 @@ from recap_spark.models.llava.generation import Generated, generate_greedily
 from recap_spark.models.llava.scheduler import Picture
 from recap_spark.models.pixels import OPENAI_FILL, OPENAI_MEAN, OPENAI_STD, normalise, to_pixels
 from recap_spark.settings.loading import load
-from recap_spark.workers.captioning.captioner import load_captioner
-from recap_spark.workers.captioning.engines import captioner_spec
+from recap_spark.workers.captioning.captioner import CaptionerSpec, load_captioner
 
 TARGET_ON_CPU, TARGET_ON_GPU = 1.5, 2.5
 _CONF = Path(__file__).parents[1] / "conf"
@@ -102,11 +101,11 @@ def main() -> None:
 
 def _on_cpu(arguments: argparse.Namespace) -> None:
     settings = load(_CONF / "base.yml", _CONF / "laptop.yml").caption
-    captioner = load_captioner(captioner_spec(settings), "cpu")
+    captioner = load_captioner(CaptionerSpec(settings), "cpu")
     torch.set_num_threads(arguments.threads)
     scenes = (render_scene(draw_scene(number)) for number in WEB[: arguments.images])
     pixels = [to_pixels(scene, side=captioner.side, fill=OPENAI_FILL) for scene in scenes]
-    longest = [captioner.spec.max_new_tokens] * len(pixels)
+    longest = [captioner.spec.captioner.max_new_tokens] * len(pixels)
     work = Work(captioner.model, captioner.prompt_ids, captioner.stop_ids, pixels, longest)
     engine = work.engine(slots=settings.slots, prefill_batch=settings.prefill_batch, float8=False)
     expected = work.by_generate(64)

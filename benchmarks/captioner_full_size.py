@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from recap_spark.models.llava.cost import caption_flop, decode_bytes, dimensions
 from recap_spark.models.llava.scheduler import Picture
 from recap_spark.models.pixels import OPENAI_FILL, to_pixels
 from recap_spark.settings.loading import load
-from recap_spark.workers.captioning.captioner import load_captioner
-from recap_spark.workers.captioning.engines import captioner_spec
+from recap_spark.workers.captioning.captioner import CaptionerSpec, load_captioner
 
 LIMIT_TARGET, FLOAT8_TARGET, AGREEMENT_TARGET = 0.70, 1.5, 0.90
 _POINT = 0.01  # by which float8 may say less that is true
@@ -153,11 +152,9 @@ def print_use(measured: Measured, rates: Rates, *, longest: Sequence[int], confi
 
 def print_agreement() -> None:
     """The trained miniature with float8 linears, beside what bfloat16 alone changes from batch to batch."""
-    settings = load(_CONF / "base.yml", _CONF / "laptop.yml").caption
-    spec = replace(captioner_spec(settings), dtype="bfloat16", prefill_batch=8, slots=64)
-    few = _captions(replace(spec, slots=3, prefill_batch=1))
-    many = _captions(spec)
-    float8 = _captions(replace(spec, float8_linears=True))
+    few = _captions("slots=3", "prefill_batch=1")
+    many = _captions("slots=64", "prefill_batch=8")
+    float8 = _captions("slots=64", "prefill_batch=8", "captioner.float8_linears=true")
     own, other = _agreement(few, many), _agreement(float8, many)
     true = [measure_captions(said.texts, scenes=said.scenes).share_true for said in (many, float8)]
     print(f"tokens up to the first that differs: bfloat16 by sizes {own:.3f}, float8 {other:.3f}")
@@ -175,14 +172,16 @@ class _Said:
     scenes: list[Scene]
 
 
-def _captions(spec: Any) -> _Said:
+def _captions(*changes: str) -> _Said:
+    over = [f"caption.{change}" for change in ("captioner.dtype=bfloat16", *changes)]
+    spec = CaptionerSpec(load(_CONF / "base.yml", _CONF / "laptop.yml", changes=over).caption)
     captioner = load_captioner(spec, "cuda:0")
     scenes = [draw_scene(number) for number in HELD_OUT[:256]]
     pictures = [
         Picture(
             number,
             to_pixels(render_scene(scene), side=captioner.side, fill=OPENAI_FILL),
-            spec.max_new_tokens,
+            spec.captioner.max_new_tokens,
         )
         for number, scene in enumerate(scenes)
     ]

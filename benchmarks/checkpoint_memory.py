@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -29,11 +30,14 @@ from recap_spark.miniature.original_layout import (
     write_tokenizer,
     write_tower,
 )
-from recap_spark.settings.model_source import Origin, Parts
+from recap_spark.settings.loading import load
+from recap_spark.settings.schema import CaptionerSettings
 from recap_spark.settings.template import Template
-from recap_spark.workers.captioning.checkpoint import Source, load_llava, load_processor
+from recap_spark.workers.captioning.captioner import CaptionerSpec
+from recap_spark.workers.captioning.checkpoint import load_llava, load_processor
 from recap_spark.workers.captioning.conversion import convert_captioner
 
+_CONF = Path(__file__).parents[1] / "conf"
 SHARDS = 4
 TARGET = 1.3
 TEMPLATE = Template(name="plain", version=1, text="{{ bos_token }}<image>\n")
@@ -86,16 +90,20 @@ def make(folder: Path) -> None:
     write_tower(folder / "tower", clip, weights=False)
 
 
-def original(folder: Path) -> Source:
-    parts = Parts(
-        tokenizer=Origin(model=str(folder / "tokenizer"), revision=None),
-        vision_tower=Origin(model=str(folder / "tower"), revision=None),
-    )
-    return Source(origin=Origin(model=str(folder / "llava"), revision=None), parts=parts, template=TEMPLATE)
+def original(folder: Path) -> CaptionerSettings:
+    parts = {"tokenizer": "tokenizer", "vision_tower": "tower"}
+    origins = {part: {"model": str(folder / name), "revision": None} for part, name in parts.items()}
+    return captioner(model=str(folder / "llava"), parts=origins, template=asdict(TEMPLATE))
 
 
-def published(folder: Path) -> Source:
-    return Source(origin=Origin(model=str(folder / "published"), revision=None), parts=None, template=None)
+def published(folder: Path) -> CaptionerSettings:
+    return captioner(model=str(folder / "published"))
+
+
+def captioner(**changes: object) -> CaptionerSettings:
+    """The laptop's, changed."""
+    over = [f"caption.captioner.{key}={json.dumps(value)}" for key, value in changes.items()]
+    return CaptionerSpec(load(_CONF / "base.yml", _CONF / "laptop.yml", changes=over).caption).captioner
 
 
 SOURCES = {"original": original, "published": published}

@@ -28,10 +28,10 @@ def _convert_captioner(source: str, target: Path, conf: Conf = LAPTOP, changes: 
     with said_plainly():
         from recap_spark.settings.loading import load
         from recap_spark.workers.captioning import conversion
-        from recap_spark.workers.captioning.engines import in_process_spec
+        from recap_spark.workers.captioning.captioner import CaptionerSpec
 
         settings = load(*conf, captioner=source, changes=changes or ())
-        conversion.convert_captioner(in_process_spec(settings.caption).source, target)
+        conversion.convert_captioner(CaptionerSpec(settings.caption).captioner, target)
 
 
 def _calibrate(conf: Conf = LAPTOP, changes: Changes = None) -> None:

@@ -75,7 +75,8 @@ def _of_model(captioner: Captioner, questions: Iterable[Question]) -> Iterator[s
 
 def _about(captioner: Captioner, prompt: str, *, most: int) -> Captioner:
     """The same weights by the same engine, under another prompt."""
-    spec = replace(captioner.spec, slots=min(captioner.spec.slots, most))
+    settings = captioner.spec.settings
+    spec = CaptionerSpec(settings.model_copy(update={"slots": min(settings.slots, most)}))
     other = replace(captioner, spec=spec, prompt_ids=captioner.tokenise(prompt), engine=None)
     return replace(other, engine=slot_engine(other)) if captioner.engine is not None else other
 

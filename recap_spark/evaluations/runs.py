@@ -116,7 +116,9 @@ def evaluate_mmvet(
 def evaluate_miniature(spec: AnyCaptionerSpec, *, settings: EvaluationSettings, device: str) -> list[Measure]:
     """Percent of true statements, and of objects mentioned, over held-out scenes whose truth is known."""
     scenes = [draw_scene(number) for number in HELD_OUT[: settings.miniature.scenes]]
-    questions = [Question(str(n), render_bytes(scene), spec.prompt) for n, scene in enumerate(scenes)]
+    questions = [
+        Question(str(n), render_bytes(scene), spec.captioner.prompt) for n, scene in enumerate(scenes)
+    ]
     quality = measure_captions(list(answers(spec, questions, device=device)), scenes=scenes)
     counted = ((name, quality.true[name], quality.stated[name]) for name in sorted(quality.stated))
     by_attribute = [

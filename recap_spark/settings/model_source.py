@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import recap_spark
 from recap_spark.errors import SettingsError, WeightsError
@@ -20,6 +20,16 @@ WEIGHTS = ("*.safetensors",)
 _BUNDLED = "miniature:"
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class Named(Protocol):
+    """Whatever says which model is meant: the settings of a captioner or a scorer, or an Origin."""
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def revision(self) -> str | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +62,7 @@ def resolve(model: str) -> str:
     return str(folder)
 
 
-def folder_of(origin: Origin, *, files: Literal["texts", "all"]) -> Path:
+def folder_of(origin: Named, *, files: Literal["texts", "all"]) -> Path:
     """The folder a model is in; one on the hub is brought here first, its weights where `all` is asked for.
 
     Raises WeightsError for what is neither a folder nor a hub name, SettingsError for a hub name without the

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, field_serializer, model_validator
 
@@ -90,6 +90,10 @@ class CaptionSettings(Section):
     decode_threads: Count
     engine_threads: Count
     decode: DecodeLimits
+
+    def with_captioner(self, **changes: Any) -> CaptionSettings:
+        """A copy whose captioner has other values. They are not validated."""
+        return self.model_copy(update={"captioner": self.captioner.model_copy(update=changes)})
 
 
 class CalibrateSettings(Section):

@@ -30,14 +30,8 @@ def scorer_spec(settings: ScoreSettings) -> ScorerSpec:
     """
     made_of = settings.scorer.model_dump() | {"weights_sha256": weights_sha256(settings.scorer.model)}
     fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    return ScorerSpec(
-        **settings.scorer.model_dump() | {"name": f"{settings.scorer.name}-{fingerprint[:12]}"},
-        batch_size=settings.batch_size,
-        decode_threads=settings.decode_threads,
-        engine_threads=settings.engine_threads,
-        decode=settings.decode,
-        original=ORIGINAL,
-    )
+    name = f"{settings.scorer.name}-{fingerprint[:12]}"
+    return ScorerSpec(settings=settings, name=name, original=ORIGINAL)
 
 
 def texts(samples: DataFrame, captions: DataFrame, images: DataFrame) -> DataFrame:

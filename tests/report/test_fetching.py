@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from datetime import UTC, datetime
 
 import pytest
 from pyspark.sql import functions as F
 from rich.console import Console
+from uids import uid_of
 
 from recap_spark.report import fetching
 from recap_spark.stages.fetch.urls import host, top_level_domain
@@ -36,10 +36,6 @@ def reported(new_lake, fill):
         for url, status, matches, moment in ENDS
     ]
     return fill(new_lake(), samples=samples, images=images)
-
-
-def uid_of(name: object) -> str:
-    return hashlib.md5(str(name).encode()).hexdigest()
 
 
 def tallied(lake):

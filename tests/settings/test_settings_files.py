@@ -156,6 +156,24 @@ def test_the_command_line_is_over_all_files_and_over_the_files_they_name():
     assert settings.session.conf["spark.sql.shuffle.partitions"] == "8"
 
 
+def test_the_command_line_reaches_into_each_file_that_another_names():
+    settings = load(
+        CONF / "base.yml",
+        changes=[
+            "caption.captioner=llava_hqedit",
+            "caption.captioner.template.version=9",
+            "calibrate.templates.plain.version=8",
+            "score.scorer.preference_scale=7",
+            "export.view.seed=6",
+        ],
+    )
+    template = settings.caption.captioner.template
+    assert (template.name, template.version) == ("llava_llama_3", 9)
+    assert settings.calibrate.templates["plain"].version == 8
+    assert (settings.score.scorer.name, settings.score.scorer.preference_scale) == ("clip_l14", 7)
+    assert (settings.export.view.name, settings.export.view.seed) == ("clip", 6)
+
+
 def test_a_path_that_is_misspelt_is_told_its_neighbour(tmp_path):
     (tmp_path / "mine.yml").touch()
     with pytest.raises(SettingsError, match=r"did you mean .*mine\.yml\?"):

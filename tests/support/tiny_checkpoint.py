@@ -1,15 +1,15 @@
 """A LLaVA of some thousand weights, written in the original layout"""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import tiny_models
 import torch
+from laptop import captioner
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
-    CLIPConfig,
     CLIPModel,
-    LlamaConfig,
     LlamaForCausalLM,
     LlavaForConditionalGeneration,
 )
@@ -24,8 +24,6 @@ from recap_spark.miniature.original_layout import (
     write_tokenizer,
     write_tower,
 )
-from recap_spark.settings.model_source import Origin, Parts
-from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.settings.template import Template
 from recap_spark.workers.captioning.captioner import CaptionerSpec
 
@@ -51,22 +49,17 @@ class Made:
 
 def make(folder: Path, *, tower: str) -> Made:
     """`tower` says where the vision tower's weights are: in the checkpoint, or beside it."""
-    torch.manual_seed(5)
-    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "num_attention_heads": 2}
-    text = {"vocab_size": 40, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    clip = CLIPModel(
-        CLIPConfig(
-            vision_config=vision | {"image_size": SIDE, "patch_size": PATCH},
-            text_config=text | {"num_attention_heads": 2},
-            projection_dim=16,
-        )
+    vision = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3}
+    clip = tiny_models.clip(
+        seed=5,
+        vision=vision | {"image_size": SIDE, "patch_size": PATCH},
+        text={"vocab_size": 40, "intermediate_size": 16},
     ).eval()
     llama = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=VOCABULARY,
+        tiny_models.decoder(
+            VOCABULARY,
             hidden_size=48,
             intermediate_size=64,
-            num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=512,
@@ -84,27 +77,20 @@ def make(folder: Path, *, tower: str) -> Made:
     write_shards(folder / "llava", tensors_of(llama, clip, projector, tower=inside), count=4)
     write_tokenizer(folder / "tokenizer")
     write_tower(folder / "tower", clip, weights=not inside)
-    spec = CaptionerSpec(
-        name="tiny",
-        model=str(folder / "llava"),
-        revision=None,
-        parts=Parts(
-            tokenizer=Origin(model=str(folder / "tokenizer"), revision=None),
-            vision_tower=Origin(model=str(folder / "tower"), revision=None),
-        ),
-        template=TEMPLATE,
-        prompt="Say.",
-        max_new_tokens=8,
-        dtype="float32",
-        engine="generate",
-        float8_linears=False,
+    spec = captioner(
         batch_size=2,
         slots=3,
         prefill_batch=2,
-        engine_memory_bytes=None,
-        decode_threads=1,
-        engine_threads=1,
-        decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
+        captioner__name="tiny",
+        captioner__model=str(folder / "llava"),
+        captioner__parts={
+            "tokenizer": {"model": str(folder / "tokenizer"), "revision": None},
+            "vision_tower": {"model": str(folder / "tower"), "revision": None},
+        },
+        captioner__template=asdict(TEMPLATE),
+        captioner__prompt="Say.",
+        captioner__max_new_tokens=8,
+        captioner__engine="generate",
     )
     return Made(spec, folder / "llava", llama, clip, projector)
 

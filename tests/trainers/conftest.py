@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tiny_models import decoder, llava, tower
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessor,
-    CLIPVisionConfig,
     CLIPVisionModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    LlavaConfig,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
@@ -71,32 +69,14 @@ def tiny_captioner() -> Callable[[Tokenizer], LlavaForConditionalGeneration]:
 
 
 def _tiny_captioner(words: Tokenizer) -> LlavaForConditionalGeneration:
-    torch.manual_seed(0)
-    vision = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=SIDE,
-        patch_size=8,
-    )
-    text = LlamaConfig(
-        vocab_size=words.get_vocab_size(),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
+    text = decoder(
+        words.get_vocab_size(),
         num_key_value_heads=1,
         max_position_embeddings=256,
         pad_token_id=words.token_to_id(PAD),
     )
-    config = LlavaConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=words.token_to_id(IMAGE),
-        image_seq_length=64,
-    )
-    model = LlavaForConditionalGeneration(config)
+    image = words.token_to_id(IMAGE)
+    model = llava(tower(image_size=SIDE), text, image_token_index=image, image_seq_length=64)
     model.generation_config.eos_token_id = [words.token_to_id(TEXT_END), words.token_to_id(TURN_END)]
     return model
 
@@ -168,15 +148,7 @@ LLAMA3 = ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_
 def saved_parts(folder: Path, specials: list[str]) -> PartsSettings:
     """A tower and a decoder with LLaMA-3's special tokens, each in its own folder."""
     torch.manual_seed(0)
-    tower = CLIPVisionConfig(
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=16,
-        patch_size=8,
-    )
-    CLIPVisionModel(tower).save_pretrained(folder / "tower")
+    CLIPVisionModel(tower()).save_pretrained(folder / "tower")
     CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(
         folder / "tower"
     )
@@ -189,15 +161,7 @@ def saved_parts(folder: Path, specials: list[str]) -> PartsSettings:
     words.add_special_tokens(specials)
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token=specials[0], eos_token=specials[1])
     tokenizer.save_pretrained(folder / "decoder")
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-    )
+    config = decoder(len(tokenizer), bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id)
     LlamaForCausalLM(config).save_pretrained(folder / "decoder")
     return PartsSettings(
         vision_tower=str(folder / "tower"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
@@ -19,7 +18,7 @@ from recap_spark.stages.caption.caption import caption_images, journal_folder
 from recap_spark.statuses import CaptionStatus, FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES, SAMPLES
 from recap_spark.workers.captioning.agreement import Agreement, rank
-from recap_spark.workers.captioning.engines import in_process_spec
+from recap_spark.workers.captioning.captioner import CaptionerSpec
 from recap_spark.workers.captioning.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -77,7 +76,7 @@ def ranking_table(ranking: list[Agreement]) -> PrintedTable:
 
 
 def _captions(rows: DataFrame, settings: Settings) -> dict[str, dict[str, str]]:
-    captioner = in_process_spec(settings.caption)
+    captioner = CaptionerSpec(settings.caption).captioner
     templates: dict[str, Template | None] = {
         template.label(): template for template in settings.calibrate.templates.values()
     }
@@ -87,7 +86,7 @@ def _captions(rows: DataFrame, settings: Settings) -> dict[str, dict[str, str]]:
     journal = Journal(f"{journal_folder(settings)}/calibrate")
     device = settings.caption.device
     for label, template in templates.items():
-        spec = replace(captioner, template=template)
+        spec = CaptionerSpec(settings.caption.with_captioner(template=template))
         answered = caption_images(rows, captioner=spec, key=label, device=device, journal=journal)
         said = answered.where(F.col("status") == str(CaptionStatus.OK)).select("uid", "caption").collect()
         made[label] = {row["uid"]: row["caption"] for row in said}

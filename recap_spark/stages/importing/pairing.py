@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from functools import reduce
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from recap_spark.stages.hashes import known_sha256
 from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNRECOGNISED
 
 _BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
@@ -20,7 +21,7 @@ def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
     """
     few = F.broadcast(pictures) if pictures.count() <= _BROADCAST_PICTURES else pictures
     place = ("file", "position", "key")
-    expected = samples.withColumn("expected", known_sha256("sha256")).drop("sha256")
+    expected = samples.withColumn("expected", known_sha256(F.col("sha256"))).drop("sha256")
     columns = (*place, "uid", "expected", "recorded", "url", "face_bboxes")
     named = few.where(F.col("uid").isNotNull()).select(*place, "uid", F.col("sha256").alias("recorded"))
     by_uid = named.join(expected, on="uid", how="inner").select(*columns)
@@ -37,12 +38,6 @@ def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
     left = placed.join(by_hash.select("file", "position"), on=["file", "position"], how="left_anti")
     of_url = left.select(*place, F.col("sha256").alias("recorded"), "url")
     return by_uid.union(by_hash).union(of_url.join(expected, on="url", how="inner").select(*columns))
-
-
-def known_sha256(column: str) -> Column:
-    """A hash as metadata spells it, by the workers' rule; null where it is not 64 hexadecimal digits."""
-    digits = F.regexp_extract(F.lower(column), r"^\s*([0-9a-f]{64})\s*$", 1)
-    return F.when(digits != "", digits)
 
 
 def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:

@@ -9,9 +9,10 @@ from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
+from recap_spark.stages.hashes import known_sha256
 from recap_spark.stages.ingest.files import Readable, Survey, read_files
 from recap_spark.stages.ingest.layouts import Layout
-from recap_spark.stages.ingest.values import as_utf8, known_sha256, whole_number
+from recap_spark.stages.ingest.values import as_utf8, whole_number
 from recap_spark.workers.metadata.sha256 import BLANKS
 
 _TEXTS = ("text", "org_caption", "re_caption")

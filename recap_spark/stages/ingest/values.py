@@ -6,8 +6,6 @@ from pyspark.sql import Column
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
-from recap_spark.workers.metadata.sha256 import BLANKS
-
 _UNDEFINED = "\x81\x8d\x8f\x90\x9d"  # the bytes that Windows-1252 has no letter for
 _OTHERS = "".join(chr(code) for code in range(0x80, 0xA0) if chr(code) not in _UNDEFINED)
 _LETTERS = _OTHERS.encode("latin-1").decode("cp1252")
@@ -24,14 +22,6 @@ def as_utf8(text: Column) -> Column:
     is_windows = ~latin.rlike(f"[{_UNDEFINED}]")
     repaired = F.when(~is_utf8 & is_windows, F.translate(latin, _OTHERS, _LETTERS)).otherwise(damaged)
     return F.when(F.is_valid_utf8(text), text).otherwise(repaired)
-
-
-def known_sha256(text: Column) -> Column:
-    """64 hexadecimal digits in lower case, whatever blanks and case they came in; null for anything else, as
-    `workers.metadata.sha256.known_sha256` has it.
-    """
-    folded = F.lower(F.btrim(text, F.lit(BLANKS)))
-    return F.when((F.octet_length(folded) == 64) & F.unhex(folded).isNotNull(), folded)
 
 
 def whole_number(value: Column, held: T.DataType, wanted: T.IntegralType) -> Column:

@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from recap_spark.errors import WeightsError
-from recap_spark.settings.model_source import Origin, Parts
-from recap_spark.settings.pictures import DecodeLimits
-from recap_spark.settings.template import Template
+from recap_spark.errors import SettingsError, WeightsError
+from recap_spark.settings.schema import CaptionerSettings, CaptionSettings
 from recap_spark.statuses import CaptionStatus
-from recap_spark.workers.captioning.checkpoint import Source, chat_template, describe_parts, load_llava
+from recap_spark.workers.captioning.checkpoint import chat_template, describe_parts, load_llava
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
 from recap_spark.workers.rows import Row
@@ -27,32 +25,28 @@ if TYPE_CHECKING:  # the driver describes a captioner without torch; only worker
     from recap_spark.models.llava.engine import SlotEngine
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CaptionerSpec:
-    """What makes a captioner's captions what they are, and how fast a worker makes them."""
+    """A captioner whose weights each worker loads."""
 
-    name: str
-    model: str  # folder, hub name, or miniature:NAME
-    revision: str | None  # commit on the hub
-    parts: Parts | None  # of a checkpoint in the original LLaVA layout
-    template: Template | None  # None: the one the model comes with
-    prompt: str
-    max_new_tokens: int
-    dtype: str
-    engine: str  # slots or generate
-    float8_linears: bool
-    batch_size: int  # images per generation, and rows per answer
-    slots: int  # images decoded at once by engine slots, at most
-    prefill_batch: int  # prompts it reads at once
-    engine_memory_bytes: int | None  # that it may hold beside the weights
-    decode_threads: int  # each with a decoder of its own
-    engine_threads: int  # of torch on a CPU
-    decode: DecodeLimits
+    settings: CaptionSettings  # with a captioner of engine slots or generate
 
     @property
-    def source(self) -> Source:
-        origin = Origin(model=self.model, revision=self.revision)
-        return Source(origin=origin, parts=self.parts, template=self.template)
+    def captioner(self) -> CaptionerSettings:
+        """Raises SettingsError where the captioner is one behind a server."""
+        captioner = self.settings.captioner
+        if isinstance(captioner, CaptionerSettings):
+            return captioner
+        found = f"{captioner.name}, whose weights a server has"
+        raise SettingsError(f"caption.captioner: want one with engine: slots or generate, found {found}")
+
+    @property
+    def batch_size(self) -> int:
+        return self.settings.batch_size
+
+    @property
+    def decode_threads(self) -> int:
+        return self.settings.decode_threads
 
     def load(self, device: str) -> Captioner:
         return load_captioner(self, device)
@@ -89,19 +83,20 @@ def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
 
     Its key carries the fingerprint: other weights or another prompt, another captioner.
     """
+    captioner = spec.captioner
     made_by: dict[str, str | None] = {
-        "model": spec.model,
-        "revision": spec.revision,
-        "weights_sha256": weights_sha256(spec.model),
-        "parts": describe_parts(spec.parts),
-        "prompt": spec.prompt,
-        "template": spec.template.label() if spec.template else None,
-        "chat_template": chat_template(spec.source),
-        "decoding": json.dumps({"strategy": "greedy", "max_new_tokens": spec.max_new_tokens}),
-        "dtype": f"{spec.dtype}, float8 linears" if spec.float8_linears else spec.dtype,
+        "model": captioner.model,
+        "revision": captioner.revision,
+        "weights_sha256": weights_sha256(captioner.model),
+        "parts": describe_parts(captioner.parts),
+        "prompt": captioner.prompt,
+        "template": captioner.template.label() if captioner.template else None,
+        "chat_template": chat_template(captioner),
+        "decoding": json.dumps({"strategy": "greedy", "max_new_tokens": captioner.max_new_tokens}),
+        "dtype": f"{captioner.dtype}, float8 linears" if captioner.float8_linears else captioner.dtype,
     }
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
-    return {"captioner": f"{spec.name}-{fingerprint[:12]}", "fingerprint": fingerprint, **made_by}
+    return {"captioner": f"{captioner.name}-{fingerprint[:12]}", "fingerprint": fingerprint, **made_by}
 
 
 def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
@@ -112,24 +107,26 @@ def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
     import torch
 
     if device == "cpu":
-        torch.set_num_threads(spec.engine_threads)
+        torch.set_num_threads(spec.settings.engine_threads)
     model: Any
-    model, processor = load_llava(spec.source, dtype=getattr(torch, spec.dtype), device=device)
+    model, processor = load_llava(spec.captioner, dtype=getattr(torch, spec.captioner.dtype), device=device)
     images = processor.image_processor
     captioner = Captioner(
         spec=spec,
         model=model,
-        decoders=PixelDecoders(spec.decode),
+        decoders=PixelDecoders(spec.settings.decode),
         engine=None,
         tokenizer=processor.tokenizer,
-        prompt_ids=_prompt_ids(processor, model, spec.prompt),
+        prompt_ids=_prompt_ids(processor, model, spec.captioner.prompt),
         tokenise=partial(_prompt_ids, processor, model),
         stop_ids=_stop_ids(model),
         side=model.config.vision_config.image_size,
         mean=tuple(images.image_mean),
         std=tuple(images.image_std),
     )
-    return replace(captioner, engine=slot_engine(captioner)) if spec.engine == "slots" else captioner
+    return (
+        replace(captioner, engine=slot_engine(captioner)) if spec.captioner.engine == "slots" else captioner
+    )
 
 
 def slot_engine(captioner: Captioner) -> SlotEngine:
@@ -141,11 +138,11 @@ def slot_engine(captioner: Captioner) -> SlotEngine:
 
     spec = captioner.spec
     limits = EngineLimits(
-        max_new_tokens=spec.max_new_tokens,
-        slots=spec.slots,
-        prefill_batch=spec.prefill_batch,
-        memory_bytes=spec.engine_memory_bytes,
-        float8_linears=spec.float8_linears,
+        max_new_tokens=spec.captioner.max_new_tokens,
+        slots=spec.settings.slots,
+        prefill_batch=spec.settings.prefill_batch,
+        memory_bytes=spec.settings.engine_memory_bytes,
+        float8_linears=spec.captioner.float8_linears,
     )
     return SlotEngine(
         captioner.model,

@@ -68,7 +68,7 @@ def _pictures(
         if image.pixels is None:
             unreadable.append(_row(image.uid, key) | {"status": str(image.status)})
         else:
-            yield Picture(image.uid, image.pixels, captioner.spec.max_new_tokens)
+            yield Picture(image.uid, image.pixels, captioner.spec.captioner.max_new_tokens)
 
 
 def answer_captions(captioner: Captioner, images: list[Prepared], *, key: str) -> pa.RecordBatch:
@@ -86,7 +86,7 @@ def answer_captions(captioner: Captioner, images: list[Prepared], *, key: str) -
             captioner.model,
             normalise(batch, mean=captioner.mean, std=captioner.std),
             captioner.prompt_ids,
-            max_new_tokens=captioner.spec.max_new_tokens,
+            max_new_tokens=captioner.spec.captioner.max_new_tokens,
             stop_ids=captioner.stop_ids,
         )
         captions = [_said(captioner, caption) for caption in generated]

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from recap_spark.errors import SettingsError, WeightsError
-from recap_spark.settings.model_source import Origin, Parts, folder_of
+from recap_spark.settings.model_source import Named, Parts, folder_of
+from recap_spark.settings.schema import CaptionerSettings
 from recap_spark.settings.template import Template
 from recap_spark.workers.weights import folder_sha256
 
@@ -25,15 +26,6 @@ if TYPE_CHECKING:  # the driver describes a captioner without torch; only worker
 # chats end. A captioner that stops at one of them only runs on to the limit.
 _ENDS = ("<|end_of_text|>", "<|eot_id|>")
 _UNUSED = re.compile(r"<\|reserved_special_token_\d+\|>")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """Everything a captioner is loaded from."""
-
-    origin: Origin
-    parts: Parts | None  # of the original layout; None for the published one
-    template: Template | None  # None: the one the model comes with
 
 
 @dataclass(frozen=True)
@@ -59,37 +51,37 @@ def describe_parts(parts: Parts | None) -> str | None:
     )
 
 
-def load_processor(source: Source) -> Any:
+def load_processor(captioner: CaptionerSettings) -> Any:
     """Tokenizer, image processor and conversation template, as transformers' LlavaProcessor; no weights."""
     from transformers import AutoProcessor
 
-    folder = folder_of(source.origin, files="texts")
+    folder = folder_of(captioner, files="texts")
     if layout_of(folder) == "llava_llama":
-        return open_original(source, files="texts").processor
+        return open_original(captioner, files="texts").processor
     processor = AutoProcessor.from_pretrained(folder)
-    if source.template:
-        processor.chat_template = source.template.chat_template(processor.image_token)
+    if captioner.template:
+        processor.chat_template = captioner.template.chat_template(processor.image_token)
     return processor
 
 
-def chat_template(source: Source) -> str | None:
+def chat_template(captioner: CaptionerSettings) -> str | None:
     """The template that `load_processor` gives. Where the folder has it in a file of its own it is read from
     there: a driver wants no more of a processor, and imports no transformers for it, 20 s and 700 MB.
     """
-    folder = folder_of(source.origin, files="texts")
+    folder = folder_of(captioner, files="texts")
     file, described = folder / "chat_template.jinja", folder / "processor_config.json"
     elsewhere = (folder / "chat_template.json").exists() or (folder / "additional_chat_templates").exists()
-    is_its_own = layout_of(folder) == "llava" and source.template is None
+    is_its_own = layout_of(folder) == "llava" and captioner.template is None
     if is_its_own and file.exists() and not elsewhere:
         in_description = json.loads(described.read_text()) if described.exists() else {}
         if "chat_template" not in in_description:
             return file.read_text()
-    template: str | None = load_processor(source).chat_template
+    template: str | None = load_processor(captioner).chat_template
     return template
 
 
 def load_llava(
-    source: Source, *, dtype: torch.dtype, device: str
+    captioner: CaptionerSettings, *, dtype: torch.dtype, device: str
 ) -> tuple[LlavaForConditionalGeneration, Any]:
     """The model, ready to answer, and its processor.
 
@@ -98,15 +90,15 @@ def load_llava(
     from recap_spark.models.llava.layout import FROM_ORIGINAL, FROM_PUBLISHED, fill, place_tensors, unfilled
     from recap_spark.models.tensor_files import tensors_in
 
-    folder = folder_of(source.origin, files="all")
+    folder = folder_of(captioner, files="all")
     # transformers' own loader takes more than twice a shard beside the model, and fills what is missing at
     # random.
     if layout_of(folder) == "llava":
-        processor = load_processor(source)
+        processor = load_processor(captioner)
         model = _published(folder)
         placed = place_tensors(model, tensors_in(folder), FROM_PUBLISHED, tower=None)
     else:
-        original = open_original(source, files="all")
+        original = open_original(captioner, files="all")
         processor = original.processor
         model = unfilled(configured(original))
         model.generation_config = answers(original)
@@ -131,25 +123,25 @@ def layout_of(folder: Path) -> Literal["llava", "llava_llama"]:
     return found
 
 
-def open_original(source: Source, *, files: Literal["texts", "all"]) -> Original:
+def open_original(captioner: CaptionerSettings, *, files: Literal["texts", "all"]) -> Original:
     """The original layout with its tokenizer, its image processor and its template.
 
-    Raises SettingsError where the source names no parts or no template, WeightsError where the tokenizer is
+    Raises SettingsError where the captioner has no parts or no template, WeightsError where the tokenizer is
     another model's.
     """
     from transformers import CLIPVisionConfig
 
-    if source.parts is None or source.template is None:
-        lacking = "parts" if source.parts is None else "template"
+    if captioner.parts is None or captioner.template is None:
+        lacking = "parts" if captioner.parts is None else "template"
         raise SettingsError(
-            f"{source.origin.model}: the original LLaVA layout brings none: want {lacking}, found null"
+            f"{captioner.model}: the original LLaVA layout brings none: want {lacking}, found null"
         )
-    folder = folder_of(source.origin, files=files)
-    tower = folder_of(source.parts.vision_tower, files=files)
+    folder = folder_of(captioner, files=files)
+    tower = folder_of(captioner.parts.vision_tower, files=files)
     settings = json.loads((folder / "config.json").read_text())
     vision: CLIPVisionConfig = CLIPVisionConfig.from_pretrained(tower)
-    tokenizer, pad_token_id, stop_ids = _tokenizer(source.parts.tokenizer, settings)
-    processor = _processor(tokenizer, tower, vision, source.template)
+    tokenizer, pad_token_id, stop_ids = _tokenizer(captioner.parts.tokenizer, settings)
+    processor = _processor(tokenizer, tower, vision, captioner.template)
     return Original(folder, tower, settings, vision, processor, pad_token_id, stop_ids)
 
 
@@ -189,7 +181,7 @@ def _published(folder: Path) -> LlavaForConditionalGeneration:
     return model
 
 
-def _tokenizer(origin: Origin, settings: dict[str, Any]) -> tuple[Any, int, list[int]]:
+def _tokenizer(origin: Named, settings: dict[str, Any]) -> tuple[Any, int, list[int]]:
     """LLaMA-3's tokenizer with an image and a pad token, the pad's id, and the ids of both ends."""
     from transformers import AutoTokenizer
 

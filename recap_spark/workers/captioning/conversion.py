@@ -15,23 +15,24 @@ from recap_spark.errors import InputError
 from recap_spark.models.llava.layout import FROM_ORIGINAL, place_tensors, published_name, unfilled
 from recap_spark.models.tensor_files import INDEX, Stored, header_bytes, tensors_in
 from recap_spark.settings.model_source import folder_of
-from recap_spark.workers.captioning.checkpoint import Source, answers, configured, layout_of, open_original
+from recap_spark.settings.schema import CaptionerSettings
+from recap_spark.workers.captioning.checkpoint import answers, configured, layout_of, open_original
 
 _CHUNK = 16 << 20  # bytes
 
 
-def convert_captioner(source: Source, target: Path) -> None:
+def convert_captioner(captioner: CaptionerSettings, target: Path) -> None:
     """Write weights, configuration, tokenizer, processor and generation settings to `target`, a new folder.
 
     The tensors are copied byte by byte in the types they have, so nothing is rounded and memory holds one
     chunk. The folder gets its name when all of it is on the disk. Raises InputError where the target is there
-    already or the source is in the published layout.
+    already or the captioner is in the published layout.
     """
     if target.exists():
         raise InputError(f"{target}: want a folder that is not there yet, found one")
-    if layout_of(folder_of(source.origin, files="texts")) == "llava":
-        raise InputError(f"{source.origin.model}: in the published layout already, nothing to convert")
-    original = open_original(source, files="all")
+    if layout_of(folder_of(captioner, files="texts")) == "llava":
+        raise InputError(f"{captioner.model}: in the published layout already, nothing to convert")
+    original = open_original(captioner, files="all")
     model = unfilled(configured(original))
     tensors = tensors_in(original.folder)
     placed = place_tensors(model, tensors, FROM_ORIGINAL, tower=lambda: tensors_in(original.tower))

@@ -14,9 +14,15 @@ from functools import partial
 import pyarrow as pa
 from PIL import Image
 
-from recap_spark.settings.endpoint import EndpointSettings, SentPictureSettings, plain_base_url
+from recap_spark.errors import SettingsError
+from recap_spark.settings.endpoint import (
+    EndpointCaptionerSettings,
+    EndpointSettings,
+    SentPictureSettings,
+    plain_base_url,
+)
 from recap_spark.settings.model_source import resolve
-from recap_spark.settings.pictures import DecodeLimits
+from recap_spark.settings.schema import CaptionSettings
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.captioning.captions import CAPTIONED
 from recap_spark.workers.captioning.server import served_url
@@ -29,19 +35,28 @@ from recap_spark.workers.rows import Row
 from recap_spark.workers.weights import weights_sha256
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EndpointCaptionerSpec:
-    """What makes an endpoint's captions what they are, and how a worker gets them."""
+    """A captioner behind a server, which workers ask."""
 
-    name: str
-    model: str  # as the server calls it; a served one may be miniature:NAME
-    revision: str | None
-    prompt: str
-    max_new_tokens: int
-    dtype: str | None
-    endpoint: EndpointSettings
-    decode_threads: int  # each with a decoder of its own
-    decode: DecodeLimits
+    settings: CaptionSettings  # with a captioner of engine endpoint
+
+    @property
+    def captioner(self) -> EndpointCaptionerSettings:
+        """Raises SettingsError where the captioner is one that a worker loads."""
+        captioner = self.settings.captioner
+        if isinstance(captioner, EndpointCaptionerSettings):
+            return captioner
+        found = f"{captioner.name} with engine: {captioner.engine}"
+        raise SettingsError(f"caption.captioner: want one with engine: endpoint, found {found}")
+
+    @property
+    def endpoint(self) -> EndpointSettings:
+        return self.captioner.endpoint
+
+    @property
+    def decode_threads(self) -> int:
+        return self.settings.decode_threads
 
     @property
     def batch_size(self) -> int:
@@ -77,47 +92,52 @@ class Asked:
 
 def describe_endpoint(spec: EndpointCaptionerSpec) -> dict[str, str | None]:
     """A row of `captioners`. Where the server stands and how fast it is asked make no other captioner."""
-    picture = spec.endpoint.picture
+    captioner, picture = spec.captioner, spec.endpoint.picture
     rule: dict[str, object] = {"side": picture.side, "format": picture.format}
     if picture.format == "jpeg":
         rule["quality"] = picture.jpeg_quality
     decoding = {
         "engine": "endpoint",
         "temperature": spec.endpoint.temperature,
-        "max_new_tokens": spec.max_new_tokens,
+        "max_new_tokens": captioner.max_new_tokens,
         "picture": rule,
     }
     made_by = {
-        "model": spec.model,
-        "revision": spec.revision,
-        "weights_sha256": weights_sha256(spec.model) if spec.endpoint.serve else None,
-        "prompt": spec.prompt,
+        "model": captioner.model,
+        "revision": captioner.revision,
+        "weights_sha256": weights_sha256(captioner.model) if spec.endpoint.serve else None,
+        "prompt": captioner.prompt,
         "chat_template": None,  # the server's
         "decoding": json.dumps(decoding),
-        "dtype": spec.dtype,
+        "dtype": captioner.dtype,
     }
     fingerprint = hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()
-    return {"captioner": f"{spec.name}-{fingerprint[:12]}", "fingerprint": fingerprint, **made_by}
+    return {"captioner": f"{captioner.name}-{fingerprint[:12]}", "fingerprint": fingerprint, **made_by}
 
 
 def reach_captioner(spec: EndpointCaptionerSpec, device: str) -> EndpointCaptioner:
     """Find the server, or start this executor's own. Raises PlatformError where it is not well."""
     where = partial(base_url, spec, device=device)
-    model = resolve(spec.model) if spec.endpoint.serve else spec.model
+    model = spec.captioner.model
+    model = resolve(model) if spec.endpoint.serve else model
     client = ChatClient(spec.endpoint, model=model, where=where)
     side = spec.endpoint.picture.side
     grey = data_url(Image.new("RGB", (side, side), (127, 127, 127)), spec.endpoint.picture)
-    captioner = EndpointCaptioner(spec, client, PixelDecoders(spec.decode), grey)
-    client.check(messages(captioner.known_good, spec.prompt))
+    captioner = EndpointCaptioner(spec, client, PixelDecoders(spec.settings.decode), grey)
+    client.check(messages(captioner.known_good, spec.captioner.prompt))
     return captioner
 
 
 def base_url(spec: EndpointCaptionerSpec, *, device: str) -> str:
     """Where to ask; an executor's own server is started when it is not there."""
-    serve = spec.endpoint.serve
+    captioner, serve = spec.captioner, spec.endpoint.serve
     if serve is None:
         return plain_base_url(str(spec.endpoint.base_url))
-    words = {"model": resolve(spec.model), "dtype": spec.dtype or "auto", "revision": spec.revision or "main"}
+    words = {
+        "model": resolve(captioner.model),
+        "dtype": captioner.dtype or "auto",
+        "revision": captioner.revision or "main",
+    }
     return served_url(serve, words=words, device=device)
 
 
@@ -127,14 +147,14 @@ def ask_caption(captioner: EndpointCaptioner, row: Row) -> Asked:
         picture = captioner.decoders.decode(row["bytes"])
     except PictureError:
         return Asked(row["uid"], None, CaptionStatus.UNDECODABLE)
-    return Asked(row["uid"], send(captioner, picture, captioner.spec.prompt), CaptionStatus.OK)
+    return Asked(row["uid"], send(captioner, picture, captioner.spec.captioner.prompt), CaptionStatus.OK)
 
 
 def send(captioner: EndpointCaptioner, picture: Image.Image, prompt: str) -> Future[Answer]:
     """Ask anything about an RGB picture."""
     return captioner.client.ask(
         messages(data_url(picture, captioner.spec.endpoint.picture), prompt),
-        max_tokens=captioner.spec.max_new_tokens,
+        max_tokens=captioner.spec.captioner.max_new_tokens,
         temperature=captioner.spec.endpoint.temperature,
         known_good=messages(captioner.known_good, prompt),
     )

@@ -7,7 +7,6 @@ from functools import partial
 
 import pyarrow as pa
 
-from recap_spark.errors import SettingsError
 from recap_spark.settings.endpoint import EndpointCaptionerSettings
 from recap_spark.settings.schema import CaptionSettings
 from recap_spark.workers.captioning.captioner import CaptionerSpec, describe_captioner, prepare_image
@@ -26,32 +25,9 @@ AnyCaptionerSpec = CaptionerSpec | EndpointCaptionerSpec
 
 def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
     """The captioner that conf names, as workers load it."""
-    captioner = settings.captioner
-    if isinstance(captioner, EndpointCaptionerSettings):
-        return EndpointCaptionerSpec(
-            **{name: getattr(captioner, name) for name in type(captioner).model_fields if name != "engine"},
-            decode_threads=settings.decode_threads,
-            decode=settings.decode,
-        )
-    return CaptionerSpec(
-        **dict(captioner),
-        batch_size=settings.batch_size,
-        slots=settings.slots,
-        prefill_batch=settings.prefill_batch,
-        engine_memory_bytes=settings.engine_memory_bytes,
-        decode_threads=settings.decode_threads,
-        engine_threads=settings.engine_threads,
-        decode=settings.decode,
-    )
-
-
-def in_process_spec(settings: CaptionSettings) -> CaptionerSpec:
-    """The captioner that conf names, if it is one that a worker loads. Raises SettingsError otherwise."""
-    spec = captioner_spec(settings)
-    if isinstance(spec, CaptionerSpec):
-        return spec
-    found = f"{spec.name}, whose weights a server has"
-    raise SettingsError(f"caption.captioner: want one with engine: slots or generate, found {found}")
+    if isinstance(settings.captioner, EndpointCaptionerSettings):
+        return EndpointCaptionerSpec(settings)
+    return CaptionerSpec(settings)
 
 
 def describe(spec: AnyCaptionerSpec) -> dict[str, str | None]:

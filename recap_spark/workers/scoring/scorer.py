@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from recap_spark.settings.model_source import Origin, folder_of
-from recap_spark.settings.pictures import DecodeLimits
+from recap_spark.settings.model_source import folder_of
+from recap_spark.settings.schema import ScoreSettings
 from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
@@ -32,20 +32,20 @@ SCORED = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerSpec:
-    """An image-text model and how its two metrics are formed."""
+    """An image-text model whose weights each worker loads, and what its scores are kept under."""
 
-    name: str
-    model: str  # folder, hub name, or miniature:NAME
-    revision: str | None
-    fit: str  # crop, as CLIP was trained; pad, as the captioner looks
-    preference_features: str  # raw or normalised
-    preference_scale: float
-    dtype: str
-    batch_size: int  # images at once, each with all its captions
-    decode_threads: int  # each with a decoder of its own
-    engine_threads: int  # of torch on a CPU
-    decode: DecodeLimits
+    settings: ScoreSettings
+    name: str  # with the fingerprint of all that makes its scores
     original: str  # the captioner that stands for the sample's own alt-text
+
+    @property
+    def batch_size(self) -> int:
+        """Images at once, each with all its captions."""
+        return self.settings.batch_size
+
+    @property
+    def decode_threads(self) -> int:
+        return self.settings.decode_threads
 
     def load(self, device: str) -> Scorer:
         return load_scorer(self, device)
@@ -82,16 +82,17 @@ def load_scorer(spec: ScorerSpec, device: str) -> Scorer:
     import torch
     from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel
 
+    settings = spec.settings
     if device == "cpu":
-        torch.set_num_threads(spec.engine_threads)
-    source = folder_of(Origin(model=spec.model, revision=spec.revision), files="all")
-    dtype = getattr(torch, spec.dtype)
+        torch.set_num_threads(settings.engine_threads)
+    source = folder_of(settings.scorer, files="all")
+    dtype = getattr(torch, settings.scorer.dtype)
     model: Any = CLIPModel.from_pretrained(source, dtype=dtype, use_safetensors=True)
     images = AutoImageProcessor.from_pretrained(source)
     return Scorer(
         spec=spec,
         model=model.to(device).eval(),
-        decoders=PixelDecoders(spec.decode),
+        decoders=PixelDecoders(settings.decode),
         tokenizer=AutoTokenizer.from_pretrained(source),
         side=model.config.vision_config.image_size,
         longest_text=model.config.text_config.max_position_embeddings,
@@ -109,7 +110,7 @@ def prepare_pairs(scorer: Scorer, row: Row) -> Pairs:
         picture = scorer.decoders.decode(row["bytes"])
     except PictureError:
         return Pairs(row["uid"], None, captions)
-    if scorer.spec.fit == "crop":
+    if scorer.spec.settings.scorer.fit == "crop":
         return Pairs(row["uid"], fit_pixels(picture, side=scorer.side), captions)
     red, green, blue = (int(channel * 255) for channel in scorer.mean)
     return Pairs(row["uid"], to_pixels(picture, side=scorer.side, fill=(red, green, blue)), captions)
@@ -164,9 +165,9 @@ def _preference(
 
     if original_d is None or who == scorer.spec.original:
         return None
-    spec = scorer.spec
+    rule = scorer.spec.settings.scorer
     return pair_preference(
-        image_d, original_d, caption_d, features=spec.preference_features, scale=spec.preference_scale
+        image_d, original_d, caption_d, features=rule.preference_features, scale=rule.preference_scale
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from tiny_models import decoder, llava, tower
 
 from recap_spark.models.llava.decoder import Decoder, read_beginning, read_decoder, read_prompts
 from recap_spark.models.llava.operations import fused_operations
@@ -17,22 +17,16 @@ PROMPT, NEW, HEADS, GROUPS = 7, 5, 6, 2
 
 @pytest.fixture(scope="module")
 def plain() -> Decoder:
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=16
-        ),
-        text_config=LlamaConfig(
-            vocab_size=50,
-            hidden_size=96,
-            intermediate_size=72,
-            num_hidden_layers=3,
-            num_attention_heads=HEADS,
-            num_key_value_heads=GROUPS,
-            initializer_range=0.2,
-        ),
+    text = decoder(
+        50,
+        hidden_size=96,
+        intermediate_size=72,
+        num_hidden_layers=3,
+        num_attention_heads=HEADS,
+        num_key_value_heads=GROUPS,
+        initializer_range=0.2,
     )
-    model = LlavaForConditionalGeneration(config).eval()
+    model = llava(tower(), text).eval()
     return read_decoder(model, positions=PROMPT + NEW, float8=False)
 
 

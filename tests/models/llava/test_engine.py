@@ -6,10 +6,10 @@ import gc
 import logging
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
+from laptop import with_captioner
 from slot_engine import SPEC, by_generate, engine, in_order, pictures
 
 from recap_spark.errors import PlatformError, WeightsError
@@ -243,7 +243,7 @@ def agreement(some: list[Generated], others: list[Generated]) -> float:
 @pytest.mark.gpu
 @needs_gpu
 def test_a_gpu_s_slots_say_what_it_says_of_one_picture_alone(pixels):
-    on_gpu = load_captioner(replace(SPEC, dtype="float32"), "cuda:0")
+    on_gpu = load_captioner(with_captioner(SPEC, dtype="float32"), "cuda:0")
     alone = [by_generate(on_gpu, one[None].cuda())[0] for one in pixels]
     assert agreement(in_order(engine(on_gpu).generate(pictures(pixels))), alone) >= 0.98
 
@@ -252,7 +252,7 @@ def test_a_gpu_s_slots_say_what_it_says_of_one_picture_alone(pixels):
 @needs_gpu
 def test_in_bfloat16_rounding_changes_as_few_words_as_it_does_in_transformers(captioner):
     """Rounding alone changes words: in transformers too, between one picture alone and many at once."""
-    on_gpu = load_captioner(replace(SPEC, dtype="bfloat16"), "cuda:0")
+    on_gpu = load_captioner(with_captioner(SPEC, dtype="bfloat16"), "cuda:0")
     scenes = [render_scene(draw_scene(number)) for number in HELD_OUT[:96]]
     pixels = torch.stack([to_pixels(scene, side=on_gpu.side, fill=FILL) for scene in scenes])
     exact = by_generate(captioner, pixels)
@@ -276,7 +276,7 @@ def test_a_dropped_engine_leaves_a_gpu_s_memory_to_the_next(pixels, float8):
     gc.disable()
     try:
         for _ in range(2):  # cuBLAS keeps what it takes in the first
-            on_gpu = load_captioner(replace(SPEC, dtype="bfloat16"), "cuda:0")
+            on_gpu = load_captioner(with_captioner(SPEC, dtype="bfloat16"), "cuda:0")
             ours = engine(on_gpu, float8_linears=float8)
             list(ours.generate(pictures(pixels)))
             used = torch.cuda.memory_allocated()

@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from tiny_models import decoder, llava, tower
+from transformers import LlavaForConditionalGeneration
 
 from recap_spark.models.llava.vision import image_embeds, read_vision
 
 
 def tiny(*, hidden_act: str, layer: int, strategy: str) -> LlavaForConditionalGeneration:
-    torch.manual_seed(0)
-    return LlavaForConditionalGeneration(
-        LlavaConfig(
-            vision_config=CLIPVisionConfig(
-                hidden_size=16,
-                intermediate_size=32,
-                num_hidden_layers=3,
-                num_attention_heads=2,
-                image_size=16,
-                patch_size=8,
-                hidden_act=hidden_act,
-                initializer_factor=20.0,  # far from zero, where every activation is a line
-            ),
-            text_config=LlamaConfig(
-                vocab_size=16,
-                hidden_size=8,
-                intermediate_size=8,
-                num_hidden_layers=1,
-                num_attention_heads=1,
-                num_key_value_heads=1,
-            ),
-            vision_feature_layer=layer,
-            vision_feature_select_strategy=strategy,
-            image_token_index=9,
-        )
-    ).eval()
+    # The factor takes features far from zero, where every activation is a line.
+    vision = tower(intermediate_size=32, num_hidden_layers=3, hidden_act=hidden_act, initializer_factor=20.0)
+    text = decoder(16, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1)
+    how = {"vision_feature_layer": layer, "vision_feature_select_strategy": strategy}
+    return llava(vision, text, image_token_index=9, **how).eval()
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from itertools import chain
 import pytest
 from deltalake import DeltaTable as DeltaRsTable
 from deltalake import QueryBuilder
+from uids import uid_of
 
 from recap_spark.lake import Lake
 from recap_spark.settings.fetch import PlaceholderSettings
@@ -30,10 +31,6 @@ SELDOM = {
     "two hosts are not more than two": [f"http://{host}.test/{page}" for host in "ab" for page in range(9)],
     "the same urls for several alt-texts": FOUR_HOSTS[:3] * 3,
 }
-
-
-def uid_of(name: object) -> str:
-    return hashlib.md5(str(name).encode()).hexdigest()
 
 
 def answers(sha256: str, *urls: str, status: str = "ok"):

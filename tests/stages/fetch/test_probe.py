@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import pytest
 from PIL import Image
+from uids import uid_of
 
 from recap_spark.errors import InputError
 from recap_spark.miniature.server import serve
@@ -14,10 +13,6 @@ from recap_spark.stages.fetch.probe import draw_sample, probe_urls
 from recap_spark.tables import IMAGES, SAMPLES
 
 pytestmark = pytest.mark.spark
-
-
-def uid_of(name: object) -> str:
-    return hashlib.md5(str(name).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import functions as F
 from rich.console import Console
+from uids import uid_of
 
 from recap_spark.miniature.server import serve
 from recap_spark.progress import Progress
@@ -22,10 +22,6 @@ pytestmark = pytest.mark.spark
 
 QUIET = Progress(Console(quiet=True))
 START = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-def uid_of(name: object) -> str:
-    return hashlib.md5(str(name).encode()).hexdigest()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import replace
 from functools import partial
@@ -11,6 +10,7 @@ import pytest
 from PIL import Image
 from pyspark.sql import functions as F
 from rich.console import Console
+from uids import uid_of
 
 from recap_spark.errors import SettingsError
 from recap_spark.miniature.server import serve
@@ -25,10 +25,6 @@ pytestmark = pytest.mark.spark
 
 QUIET = Progress(Console(quiet=True))
 NAMES = tuple(range(40))
-
-
-def uid_of(name: object) -> str:
-    return hashlib.md5(str(name).encode()).hexdigest()
 
 
 def with_limits(settings, tmp_path, **limits):

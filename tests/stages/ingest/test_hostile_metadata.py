@@ -16,7 +16,8 @@ from metadata_files import DATACOMP, retyped, row, run, uid, write
 from pyspark.sql import functions as F
 
 from recap_spark.lake import Lake
-from recap_spark.stages.ingest.values import as_utf8, known_sha256
+from recap_spark.stages.hashes import known_sha256
+from recap_spark.stages.ingest.values import as_utf8
 from recap_spark.tables import REJECTS, SAMPLES
 from recap_spark.workers.metadata import sha256
 from recap_spark.workers.rows import repaired_text

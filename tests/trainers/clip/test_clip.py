@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from short_runs import SHORT
-from transformers import CLIPConfig, CLIPModel
+from tiny_models import clip
 
 from recap_spark.errors import InputError
 from recap_spark.miniature.models import BEGIN, PAD, TEXT_END, clip_processor, train_words
@@ -35,24 +35,14 @@ def tokenizer(words):
 
 @pytest.fixture
 def model(words):
-    torch.manual_seed(0)
-    tower = {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "projection_dim": 16,
-    }
     text = {
-        **tower,
         "vocab_size": words.get_vocab_size(),
         "max_position_embeddings": 12,
         "bos_token_id": words.token_to_id(BEGIN),
         "eos_token_id": words.token_to_id(TEXT_END),
         "pad_token_id": words.token_to_id(PAD),
     }
-    vision = {**tower, "image_size": 16, "patch_size": 8}
-    return CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16))
+    return clip(seed=0, vision={}, text=text)
 
 
 def test_the_loss_falls(model, tokenizer):

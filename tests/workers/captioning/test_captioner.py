@@ -2,20 +2,17 @@
 
 import io
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from repository import CONF
+from laptop import captioner, with_captioner
 
 from recap_spark.errors import WeightsError
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.settings.loading import load
 from recap_spark.settings.model_source import resolve
-from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.workers.captioning.captioner import (
     CaptionerSpec,
     describe_captioner,
@@ -23,18 +20,10 @@ from recap_spark.workers.captioning.captioner import (
     prepare_image,
 )
 from recap_spark.workers.captioning.captions import answer_captions
-from recap_spark.workers.captioning.engines import in_process_spec
 from recap_spark.workers.partition import run_partition
 
-SPEC = replace(
-    in_process_spec(load(CONF / "base.yml", CONF / "laptop.yml").caption),
-    engine="generate",
-    batch_size=16,
-    slots=8,
-    prefill_batch=2,
-    decode_threads=2,
-    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
-)
+BY_GENERATE = {"captioner__engine": "generate", "decode_threads": 2}
+SPEC = captioner(**BY_GENERATE, batch_size=16)
 
 
 def images(count: int) -> list[dict[str, object]]:
@@ -51,8 +40,8 @@ def captions(spec: CaptionerSpec, rows: list[dict[str, object]]) -> list[dict[st
 @pytest.mark.parametrize("batch_size", [3, 8])
 def test_the_captions_of_a_batch_are_those_of_batch_size_one(batch_size):
     rows = images(8)
-    alone = captions(replace(SPEC, batch_size=1), rows)
-    assert captions(replace(SPEC, batch_size=batch_size), rows) == alone
+    alone = captions(captioner(**BY_GENERATE, batch_size=1), rows)
+    assert captions(captioner(**BY_GENERATE, batch_size=batch_size), rows) == alone
     assert {row["finish_reason"] for row in alone} == {"stop"}
 
 
@@ -66,38 +55,38 @@ def test_bytes_that_do_not_decode_are_a_status_and_cost_no_other_row():
 
 
 def test_a_caption_cut_by_the_limit_says_so():
-    (row,) = captions(replace(SPEC, max_new_tokens=5), images(1))
+    (row,) = captions(with_captioner(SPEC, max_new_tokens=5), images(1))
     assert (row["finish_reason"], row["tokens"], row["status"]) == ("length", 5, "ok")
 
 
 def test_a_captioner_stops_at_each_of_its_stop_tokens():
-    captioner = load_captioner(SPEC, "cpu")
-    assert len(captioner.stop_ids) == 2
+    loaded = load_captioner(SPEC, "cpu")
+    assert len(loaded.stop_ids) == 2
 
 
 def test_the_prompt_begins_once_and_holds_one_token_for_every_patch():
-    captioner = load_captioner(SPEC, "cpu")
-    begin = captioner.tokenizer.bos_token_id
-    assert captioner.prompt_ids.count(begin) == 1
-    assert captioner.prompt_ids.count(captioner.model.config.image_token_id) == 64
+    loaded = load_captioner(SPEC, "cpu")
+    begin = loaded.tokenizer.bos_token_id
+    assert loaded.prompt_ids.count(begin) == 1
+    assert loaded.prompt_ids.count(loaded.model.config.image_token_id) == 64
 
 
 def test_another_prompt_or_other_weights_are_another_captioner(tmp_path):
-    shutil.copytree(resolve(SPEC.model), tmp_path / "copy")
-    same = describe_captioner(replace(SPEC, model=str(tmp_path / "copy")))
+    shutil.copytree(resolve(SPEC.captioner.model), tmp_path / "copy")
+    same = describe_captioner(with_captioner(SPEC, model=str(tmp_path / "copy")))
     (weights,) = (tmp_path / "copy").glob("*.safetensors")
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(bytes(data))
-    touched = describe_captioner(replace(SPEC, model=str(tmp_path / "copy")))
-    prompted = describe_captioner(replace(SPEC, prompt="What is this?"))
+    touched = describe_captioner(with_captioner(SPEC, model=str(tmp_path / "copy")))
+    prompted = describe_captioner(with_captioner(SPEC, prompt="What is this?"))
     keys = {row["captioner"] for row in (describe_captioner(SPEC), touched, prompted)}
     assert len(keys) == 3
     assert same["weights_sha256"] != touched["weights_sha256"]
 
 
 def test_speed_settings_do_not_make_another_captioner():
-    assert describe_captioner(replace(SPEC, batch_size=1, decode_threads=8)) == describe_captioner(SPEC)
+    assert describe_captioner(captioner(batch_size=1, decode_threads=8)) == describe_captioner(SPEC)
 
 
 def test_weights_that_are_not_there_are_named():
@@ -113,4 +102,4 @@ def test_a_picture_of_any_mode_is_captioned(tmp_path: Path):
         out = io.BytesIO()
         Image.new(mode, (40, 60)).save(out, "TIFF")
         rows.append({"uid": f"{number:032x}", "bytes": out.getvalue()})
-    assert {row["status"] for row in captions(replace(SPEC, max_new_tokens=3), rows)} == {"ok"}
+    assert {row["status"] for row in captions(with_captioner(SPEC, max_new_tokens=3), rows)} == {"ok"}

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
 import pytest
 import torch
+from laptop import captioner, with_captioner
 from PIL import Image
-from repository import CONF
 from torch import Tensor, nn
 
 from recap_spark.errors import PlatformError
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
-from recap_spark.settings.loading import load
-from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.workers.captioning.captioner import (
     CaptionerSpec,
     describe_captioner,
@@ -25,21 +22,12 @@ from recap_spark.workers.captioning.captioner import (
     prepare_image,
 )
 from recap_spark.workers.captioning.captions import CAPTIONED, engine_uid, poison_row, stream_captions
-from recap_spark.workers.captioning.engines import in_process_spec
 from recap_spark.workers.captioning.journal import Journal, Survivor
 from recap_spark.workers.partition import stream_partition
 from recap_spark.workers.rows import Row
 
-SPEC = replace(
-    in_process_spec(load(CONF / "base.yml", CONF / "laptop.yml").caption),
-    max_new_tokens=40,
-    engine="slots",
-    batch_size=5,
-    slots=4,
-    prefill_batch=2,
-    decode_threads=2,
-    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
-)
+SIZES = {"batch_size": 5, "slots": 4, "prefill_batch": 2, "decode_threads": 2}
+SPEC = captioner(**SIZES, captioner__max_new_tokens=40)
 
 
 def images(count: int) -> list[Row]:
@@ -62,7 +50,7 @@ def test_both_engines_give_the_same_rows():
     rows = images(12)
     rows[3]["bytes"] = b"\xff\xd8\xff no picture"
     ours = batches(SPEC, rows)
-    theirs = by_uid(batches(replace(SPEC, engine="generate"), rows))
+    theirs = by_uid(batches(with_captioner(SPEC, engine="generate"), rows))
     assert by_uid(ours) == theirs
     assert {row["finish_reason"] for row in theirs} == {"stop", "length", None}
     assert theirs[3]["status"] == "undecodable"
@@ -74,8 +62,9 @@ def test_a_picture_that_kills_its_decoder_is_undecodable_and_the_others_are_capt
     Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
     rows = images(4)
     rows[1]["bytes"] = slow.getvalue()
-    decode = DecodeLimits(largest_pixels=100_000_000, memory_bytes=1 << 30, cpu_s=0.3)
-    answered = by_uid(batches(replace(SPEC, max_new_tokens=4, decode=decode), rows))
+    decode = {"largest_pixels": 100_000_000, "memory_bytes": 1 << 30, "cpu_s": 0.3}
+    spec = captioner(**SIZES, captioner__max_new_tokens=4, decode=decode)
+    answered = by_uid(batches(spec, rows))
     assert [row["status"] for row in answered] == ["ok", "undecodable", "ok", "ok"]
 
 
@@ -86,16 +75,16 @@ def test_a_partition_of_damaged_pictures_has_a_row_for_each():
 
 def survive(spec: CaptionerSpec, rows: list[Row], *, deadly: Row, journal: Journal) -> list[pa.RecordBatch]:
     """One attempt of a task on a new process's captioner, whose accelerator fails of one image."""
-    captioner = load_captioner(spec, "cpu")
-    poison = prepare_image(captioner, deadly).pixels
+    loaded = load_captioner(spec, "cpu")
+    poison = prepare_image(loaded, deadly).pixels
 
     def fails(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        mean, std = (torch.tensor(values)[:, None, None] for values in (captioner.mean, captioner.std))
+        mean, std = (torch.tensor(values)[:, None, None] for values in (loaded.mean, loaded.std))
         seen = ((inputs[0] * std + mean) * 255).round().to(torch.uint8)
         if any(torch.equal(pixels, poison) for pixels in seen):
             raise torch.AcceleratorError("CUDA error: device-side assert triggered")
 
-    captioner.model.model.vision_tower.embeddings.patch_embedding.register_forward_pre_hook(fails)
+    loaded.model.model.vision_tower.embeddings.patch_embedding.register_forward_pre_hook(fails)
     survivor = Survivor(
         stream=partial(stream_captions, key="miniature-1"),
         engine_uid=engine_uid,
@@ -104,12 +93,12 @@ def survive(spec: CaptionerSpec, rows: list[Row], *, deadly: Row, journal: Journ
         together=spec.batch_size,
         schema=CAPTIONED,
     )
-    return list(survivor(captioner, iter([prepare_image(captioner, row) for row in rows])))
+    return list(survivor(loaded, iter([prepare_image(loaded, row) for row in rows])))
 
 
 @pytest.mark.parametrize("engine", ["slots", "generate"])
 def test_an_image_that_breaks_either_engine_twice_is_poison_and_costs_no_other_row(tmp_path, engine):
-    spec, rows = replace(SPEC, engine=engine, max_new_tokens=6), images(8)
+    spec, rows = with_captioner(SPEC, engine=engine, max_new_tokens=6), images(8)
     rows[2]["bytes"] = b"\xff\xd8\xff no picture"
     journal = Journal(str(tmp_path))
     attempt = partial(survive, spec, rows, deadly=rows[6], journal=journal)
@@ -122,12 +111,14 @@ def test_an_image_that_breaks_either_engine_twice_is_poison_and_costs_no_other_r
     assert set(journal.deaths()) >= {rows[6]["uid"]}
 
 
-@pytest.mark.parametrize("changed", [{"engine": "generate"}, {"slots": 9}, {"engine_memory_bytes": 1 << 30}])
+@pytest.mark.parametrize(
+    "changed", [{"captioner__engine": "generate"}, {"slots": 9}, {"engine_memory_bytes": 1 << 30}]
+)
 def test_how_captions_are_made_does_not_make_another_captioner(changed):
-    assert describe_captioner(replace(SPEC, **changed)) == describe_captioner(SPEC)
+    assert describe_captioner(captioner(**changed)) == describe_captioner(captioner())
 
 
 def test_float8_makes_another_captioner():
-    other = describe_captioner(replace(SPEC, float8_linears=True))
+    other = describe_captioner(with_captioner(SPEC, float8_linears=True))
     assert other["captioner"] != describe_captioner(SPEC)["captioner"]
     assert other["dtype"] == "float32, float8 linears"

@@ -5,15 +5,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+from laptop import captioner
 
-from recap_spark.settings.model_source import Origin, resolve
-from recap_spark.workers.captioning.checkpoint import Source, chat_template, load_processor
+from recap_spark.settings.model_source import resolve
+from recap_spark.workers.captioning.checkpoint import chat_template, load_processor
 
 FILE, LEGACY, DESCRIPTION = "chat_template.jinja", "chat_template.json", "processor_config.json"
 
 
 def source_of(folder):
-    return Source(origin=Origin(model=str(folder), revision=None), parts=None, template=None)
+    return captioner(captioner__model=str(folder)).captioner
 
 
 def in_a_file_of_its_own(folder, template):

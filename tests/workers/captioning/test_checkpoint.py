@@ -5,6 +5,7 @@ from dataclasses import replace
 from io import BytesIO
 
 import torch
+from laptop import with_captioner
 from PIL import Image
 from tiny_checkpoint import PATCH, SIDE, TEMPLATE, Made, logits, some_pixels
 
@@ -58,7 +59,7 @@ def test_a_picture_is_padded_in_clips_mean_colour(whole):
 
 
 def test_nothing_of_the_model_is_left_without_memory(whole):
-    model, _ = load_llava(whole.spec.source, dtype=torch.float32, device="cpu")
+    model, _ = load_llava(whole.spec.captioner, dtype=torch.float32, device="cpu")
     assert not [
         name for name, tensor in (*model.named_parameters(), *model.named_buffers()) if tensor.is_meta
     ]
@@ -76,7 +77,7 @@ def test_one_tensor_at_a_time_is_in_memory_while_they_are_read(whole):
 def test_another_template_or_version_or_part_is_another_captioner(whole, tmp_path):
     row = describe_captioner(whole.spec)
     assert row["template"] == "tiny@3"
-    later = replace(whole.spec, template=replace(TEMPLATE, version=4))
+    later = with_captioner(whole.spec, template=replace(TEMPLATE, version=4))
     keys = [row["captioner"], describe_captioner(later)["captioner"]]
     with (tmp_path / "tower" / "preprocessor_config.json").open("a") as file:
         file.write("\n")

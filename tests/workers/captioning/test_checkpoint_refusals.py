@@ -1,10 +1,10 @@
 """A checkpoint that is damaged, of another kind or not there is refused by what is wrong with it."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
+from laptop import with_captioner
 from tiny_checkpoint import Made, rewrite
 
 from recap_spark.errors import SettingsError, WeightsError
@@ -22,26 +22,26 @@ def reconfigure(made: Made, **changes: object) -> None:
 def test_a_tensor_that_no_parameter_takes_is_named(whole):
     rewrite(whole, lambda tensors: tensors.update({"model.image_newline": torch.zeros(48)}))
     with pytest.raises(WeightsError, match=r"model\.image_newline: no parameter takes it"):
-        load_llava(whole.spec.source, dtype=torch.float32, device="cpu")
+        load_llava(whole.spec.captioner, dtype=torch.float32, device="cpu")
 
 
 def test_a_parameter_that_no_tensor_fills_is_named(whole):
     rewrite(whole, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
     with pytest.raises(WeightsError, match=r"layers\.1\.mlp\.up_proj\.weight: no tensor fills it"):
-        load_llava(whole.spec.source, dtype=torch.float32, device="cpu")
+        load_llava(whole.spec.captioner, dtype=torch.float32, device="cpu")
 
 
 def test_a_part_of_a_vision_tower_is_not_made_whole_from_elsewhere(whole):
     gone = "model.vision_tower.vision_tower.vision_model.post_layernorm.bias"
     rewrite(whole, lambda tensors: tensors.pop(gone))
     with pytest.raises(WeightsError, match=r"vision_tower\.post_layernorm\.bias: no tensor fills it"):
-        load_llava(whole.spec.source, dtype=torch.float32, device="cpu")
+        load_llava(whole.spec.captioner, dtype=torch.float32, device="cpu")
 
 
 def test_a_tensor_of_another_shape_is_named_with_both_shapes(whole):
     rewrite(whole, lambda tensors: tensors.update({"lm_head.weight": torch.zeros(VOCABULARY + 1, 48)}))
     with pytest.raises(WeightsError, match=rf"lm_head.weight: want shape \({VOCABULARY}, 48\), found"):
-        load_llava(whole.spec.source, dtype=torch.float32, device="cpu")
+        load_llava(whole.spec.captioner, dtype=torch.float32, device="cpu")
 
 
 def test_a_shard_that_is_missing_or_cut_off_is_named(whole):
@@ -70,13 +70,13 @@ def test_a_shard_that_is_missing_or_cut_off_is_named(whole):
 def test_another_kind_of_llava_is_refused_by_what_it_says(whole, changes, said):
     reconfigure(whole, **changes)
     with pytest.raises(WeightsError, match=said):
-        load_llava(whole.spec.source, dtype=torch.float32, device="cpu")
+        load_llava(whole.spec.captioner, dtype=torch.float32, device="cpu")
 
 
 @pytest.mark.parametrize("lacking", ["parts", "template"])
 def test_what_the_original_layout_lacks_is_asked_for(whole, lacking):
     with pytest.raises(SettingsError, match=f"want {lacking}, found null"):
-        load_processor(replace(whole.spec, **{lacking: None}).source)
+        load_processor(with_captioner(whole.spec, **{lacking: None}).captioner)
 
 
 @pytest.mark.parametrize("revision", [None, "main", "abc123"])

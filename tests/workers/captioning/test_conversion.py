@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import torch
 import yaml
+from laptop import with_captioner
 from PIL import Image
 from repository import CONF
 from safetensors.torch import load_file, save_file
@@ -23,7 +24,6 @@ from recap_spark.errors import InputError, WeightsError
 from recap_spark.miniature.original_layout import END, TURN_END
 from recap_spark.models.pixels import OPENAI_FILL, OPENAI_MEAN, OPENAI_STD, normalise, to_pixels
 from recap_spark.models.tensor_files import tensors_in
-from recap_spark.settings.model_source import Origin
 from recap_spark.workers.captioning.captioner import CaptionerSpec, load_captioner, prepare_image
 from recap_spark.workers.captioning.captions import stream_captions
 from recap_spark.workers.captioning.checkpoint import layout_of, load_llava
@@ -34,8 +34,8 @@ from recap_spark.workers.rows import Row
 
 def test_the_converted_layout_holds_every_tensor_and_answers_the_same(made, tmp_path):
     target = tmp_path / "models" / "converted"
-    convert_captioner(made.spec.source, target)
-    ours, processor = load_llava(made.spec.source, dtype=torch.float32, device="cpu")
+    convert_captioner(made.spec.captioner, target)
+    ours, processor = load_llava(made.spec.captioner, dtype=torch.float32, device="cpu")
     theirs, report = LlavaForConditionalGeneration.from_pretrained(
         target, dtype=torch.float32, output_loading_info=True
     )
@@ -47,11 +47,11 @@ def test_the_converted_layout_holds_every_tensor_and_answers_the_same(made, tmp_
     for name in ("image_token_id", "vision_feature_layer", "vision_feature_select_strategy"):
         assert getattr(theirs.config, name) == getattr(ours.config, name)
     assert theirs.generation_config.eos_token_id == [END, TURN_END]
-    published = replace(made.spec, model=str(target), parts=None, template=None)
+    published = with_captioner(made.spec, model=str(target), parts=None, template=None)
     captioner = load_captioner(published, "cpu")
     assert captioner.prompt_ids == load_captioner(made.spec, "cpu").prompt_ids
     spelled = replace(TEMPLATE, text=TEMPLATE.text.replace("<|eot_id|>", "!"))
-    other = load_captioner(replace(published, template=spelled), "cpu")
+    other = load_captioner(with_captioner(published, template=spelled), "cpu")
     assert other.tokenizer.decode(other.prompt_ids).endswith("Say.!")
     assert AutoProcessor.from_pretrained(target).chat_template == processor.chat_template
     ids, pixels = captioner.prompt_ids, some_pixels()
@@ -68,19 +68,19 @@ def test_a_converted_tensor_keeps_the_type_it_was_stored_in(whole, tmp_path):
                 tensors[name] = tensors[name].half()
 
     rewrite(whole, half)
-    convert_captioner(whole.spec.source, tmp_path / "converted")
+    convert_captioner(whole.spec.captioner, tmp_path / "converted")
     types = {stored.name: stored.dtype for stored in tensors_in(tmp_path / "converted").values()}
     assert {name.split(".")[0]: dtype for name, dtype in types.items()} == {
         "language_model": "F16",
         "multi_modal_projector": "F16",
         "vision_tower": "F32",
     }
-    model, _ = load_llava(whole.spec.source, dtype=torch.bfloat16, device="cpu")
+    model, _ = load_llava(whole.spec.captioner, dtype=torch.bfloat16, device="cpu")
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
 def test_the_converted_layout_has_other_engines_pad_as_this_one_does(whole, tmp_path):
-    convert_captioner(whole.spec.source, tmp_path / "converted")
+    convert_captioner(whole.spec.captioner, tmp_path / "converted")
     noise = torch.randint(256, (30, 90, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     picture = Image.fromarray(noise.numpy())
     red, green, blue = OPENAI_FILL
@@ -93,7 +93,7 @@ def test_the_converted_layout_has_other_engines_pad_as_this_one_does(whole, tmp_
 
 
 def test_a_published_checkpoint_that_lacks_a_tensor_is_refused(whole, tmp_path):
-    convert_captioner(whole.spec.source, tmp_path / "converted")
+    convert_captioner(whole.spec.captioner, tmp_path / "converted")
     (tmp_path / "converted" / "model.safetensors.index.json").unlink()
     tensors = {}
     for file in sorted((tmp_path / "converted").glob("*.safetensors")):
@@ -101,7 +101,7 @@ def test_a_published_checkpoint_that_lacks_a_tensor_is_refused(whole, tmp_path):
         file.unlink()
     del tensors["language_model.model.norm.weight"]
     save_file(tensors, tmp_path / "converted" / "model.safetensors", {"format": "pt"})
-    published = replace(whole.spec, model=str(tmp_path / "converted"), parts=None, template=None)
+    published = with_captioner(whole.spec, model=str(tmp_path / "converted"), parts=None, template=None)
     with pytest.raises(WeightsError, match=r"language_model\.norm\.weight: no tensor fills it"):
         load_captioner(published, "cpu")
 
@@ -109,16 +109,16 @@ def test_a_published_checkpoint_that_lacks_a_tensor_is_refused(whole, tmp_path):
 def test_a_conversion_that_fails_leaves_nothing_behind(whole, tmp_path):
     rewrite(whole, lambda tensors: tensors.pop("model.norm.weight"))
     with pytest.raises(WeightsError):
-        convert_captioner(whole.spec.source, tmp_path / "models" / "converted")
+        convert_captioner(whole.spec.captioner, tmp_path / "models" / "converted")
     assert not list(tmp_path.glob("models/*"))
 
 
 def test_a_conversion_overwrites_nothing_and_converts_nothing_twice(whole, tmp_path):
     target = tmp_path / "converted"
-    convert_captioner(whole.spec.source, target)
+    convert_captioner(whole.spec.captioner, target)
     with pytest.raises(InputError, match="want a folder that is not there yet"):
-        convert_captioner(whole.spec.source, target)
-    source = replace(whole.spec.source, origin=Origin(model=str(target), revision=None))
+        convert_captioner(whole.spec.captioner, target)
+    source = whole.spec.captioner.model_copy(update={"model": str(target)})
     with pytest.raises(InputError, match="in the published layout already"):
         convert_captioner(source, tmp_path / "again")
 
@@ -161,10 +161,10 @@ def captions(spec: CaptionerSpec) -> list[Row]:
 
 
 def test_either_engine_captions_alike_from_either_layout(whole, tmp_path):
-    convert_captioner(whole.spec.source, tmp_path / "converted")
-    published = replace(whole.spec, model=str(tmp_path / "converted"), parts=None, template=None)
+    convert_captioner(whole.spec.captioner, tmp_path / "converted")
+    published = with_captioner(whole.spec, model=str(tmp_path / "converted"), parts=None, template=None)
     said = captions(whole.spec)
     assert len({row["caption"] for row in said}) > 1
     for spec in (whole.spec, published):
-        assert captions(replace(spec, engine="generate")) == said
-        assert captions(replace(spec, engine="slots")) == said
+        assert captions(with_captioner(spec, engine="generate")) == said
+        assert captions(with_captioner(spec, engine="slots")) == said

@@ -9,21 +9,22 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from tempfile import gettempdir
 
 import pyarrow as pa
 import pytest
+from chat_server import Chat
+from laptop import captioner, endpoint, laptop, with_captioner
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
-from repository import CHAT_SERVER, CONF
+from repository import CHAT_SERVER
 
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.models.pixels import OPENAI_FILL, to_pixels
 from recap_spark.settings.endpoint import EndpointSettings
-from recap_spark.settings.loading import load
 from recap_spark.workers.captioning.captioner import CaptionerSpec
 from recap_spark.workers.captioning.endpoint import (
     EndpointCaptionerSpec,
@@ -38,18 +39,9 @@ from recap_spark.workers.captioning.supervisor import process
 WITH_A_KEY = {"command": ["vllm", "--api-key", "canary"], "start_timeout_s": 1.0, "stop_timeout_s": 1.0}
 
 
-def named(name: str, tmp_path: Path) -> AnyCaptionerSpec:
-    """The captioner of conf/captioners/NAME.yml on a laptop."""
-    mine = tmp_path / "mine.yml"
-    mine.write_text(f"caption: {{captioner: {name}}}")
-    return captioner_spec(load(CONF / "base.yml", CONF / "laptop.yml", mine).caption)
-
-
 @pytest.fixture
-def served(tmp_path: Path) -> EndpointCaptionerSpec:
-    spec = named("miniature_served", tmp_path)
-    assert isinstance(spec, EndpointCaptionerSpec)
-    return spec
+def served() -> EndpointCaptionerSpec:
+    return endpoint()
 
 
 def images(count: int) -> list[dict[str, object]]:
@@ -80,25 +72,24 @@ def _supervisors(folder: Path) -> list[int]:
 
 
 @pytest.mark.server
-def test_a_served_captioner_says_what_it_says_in_this_process(served, tmp_path):
+def test_a_served_captioner_says_what_it_says_in_this_process(served):
     """By `transformers serve`, whose start is nearly all of the time that this takes."""
     rows = images(6)
     rows[2] = {"uid": "b" * 32, "bytes": b"\xff\xd8\xff no picture"}
-    here = captions(named("miniature", tmp_path), rows)
+    here = captions(captioner(), rows)
     assert [row["status"] for row in here] == ["ok", "ok", "ok", "ok", "ok", "undecodable"]
     assert captions(served, rows) == here
-    (cut,) = captions(replace(served, max_new_tokens=5), images(1))
+    (cut,) = captions(with_captioner(served, max_new_tokens=5), images(1))
     assert (cut["finish_reason"], cut["tokens"], cut["status"]) == ("length", 5, "ok")
 
 
-def stubbed(served: EndpointCaptionerSpec, **changed: object) -> EndpointCaptionerSpec:
-    """The same, served by a small server that answers with its own process id."""
+def asked(served: EndpointCaptionerSpec, **changed: object) -> EndpointCaptionerSpec:
+    return with_captioner(served, endpoint=replace(served.endpoint, **changed))
+
+
+def test_a_server_that_dies_between_two_partitions_comes_back_unnoticed(served):
     serve = replace(served.endpoint.serve, command=("{python}", str(CHAT_SERVER), "{port}"))
-    return replace(served, endpoint=replace(served.endpoint, serve=serve, **changed))
-
-
-def test_a_server_that_dies_between_two_partitions_comes_back_unnoticed(served, tmp_path):
-    spec = stubbed(served, concurrency=1)
+    spec = asked(served, serve=serve, concurrency=1)
     before = captions(spec, images(2))
     assert [row["status"] for row in before] == ["ok", "ok"]
     (first,) = {int(row["caption"]) for row in before}
@@ -112,30 +103,17 @@ def test_a_server_that_dies_between_two_partitions_comes_back_unnoticed(served, 
 def test_as_many_requests_are_in_flight_as_conf_allows(served):
     together = threading.Barrier(4)
 
-    class Chat(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.answer({})
-
-        def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+    class Together(Chat):
+        def do_POST(self):  # noqa: N802  the library's name
             together.wait(30)  # breaks where fewer than four come at once
-            choice = {"finish_reason": "stop", "message": {"role": "assistant", "content": "a square"}}
-            self.answer({"choices": [choice]})
+            super().do_POST()
 
-        def answer(self, body):
-            data = json.dumps(body).encode()
-            self.send_response_only(200)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Together) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/v1/"
-        endpoint = replace(served.endpoint, base_url=url, serve=None, concurrency=4)
-        answered = captions(replace(served, endpoint=endpoint), images(12))
+        answered = captions(asked(served, base_url=url, serve=None, concurrency=4), images(12))
         server.shutdown()
-    assert [row["caption"] for row in answered] == ["a square"] * 12
+    assert [row["caption"] for row in answered] == [str(os.getpid())] * 12
 
 
 def test_a_picture_travels_as_the_pixels_that_the_vision_tower_sees():
@@ -152,20 +130,19 @@ def test_a_picture_travels_as_the_pixels_that_the_vision_tower_sees():
 
 
 def test_where_a_server_stands_and_how_it_is_asked_make_no_other_captioner(served):
-    elsewhere = replace(served.endpoint, concurrency=9, attempts=9, timeout_s=9.0, api_key_env="KEY")
-    assert describe_endpoint(replace(served, endpoint=elsewhere)) == describe_endpoint(served)
+    elsewhere = asked(served, concurrency=9, attempts=9, timeout_s=9.0, api_key_env="KEY")
+    assert describe_endpoint(elsewhere) == describe_endpoint(served)
 
 
 def test_what_changes_the_words_makes_another_captioner(served):
-    warmer = replace(served.endpoint, temperature=1.0)
-    coarser = replace(served.endpoint, picture=SentPictureSettings(side=64, format="jpeg", jpeg_quality=95))
+    coarser = SentPictureSettings(side=64, format="jpeg", jpeg_quality=95)
     keys = {
         describe_endpoint(spec)["captioner"]
         for spec in (
             served,
-            replace(served, prompt="What is this?"),
-            replace(served, endpoint=warmer),
-            replace(served, endpoint=coarser),
+            with_captioner(served, prompt="What is this?"),
+            asked(served, temperature=1.0),
+            asked(served, picture=coarser),
         )
     }
     assert len(keys) == 4
@@ -193,8 +170,9 @@ def test_an_endpoint_that_contradicts_itself_or_carries_a_key_is_refused(served,
     assert "canary" not in problem["msg"]
 
 
-def test_a_captioner_s_kind_is_told_by_its_engine(tmp_path):
-    kinds = {name: type(named(name, tmp_path)) for name in ("miniature", "miniature_served", "vllm")}
+def test_a_captioner_s_kind_is_told_by_its_engine():
+    names = ("miniature", "miniature_served", "vllm")
+    kinds = {name: type(captioner_spec(laptop(caption__captioner=name).caption)) for name in names}
     assert kinds == {
         "miniature": CaptionerSpec,
         "miniature_served": EndpointCaptionerSpec,

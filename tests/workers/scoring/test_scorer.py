@@ -1,35 +1,21 @@
 """The bundled CLIP through the scorer's own loading code."""
 
 import io
-from dataclasses import replace
 
 import pyarrow as pa
 import pytest
 import torch
+from laptop import scorer
 from PIL import Image
 
 from recap_spark.miniature.language import describe
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.models.clip.similarity import pair_preference
-from recap_spark.settings.pictures import DecodeLimits
 from recap_spark.workers.partition import run_partition
 from recap_spark.workers.scoring.scorer import ScorerSpec, answer_scores, prepare_pairs
 
-SPEC = ScorerSpec(
-    name="miniature",
-    model="miniature:clip",
-    revision=None,
-    fit="pad",
-    preference_features="normalised",
-    preference_scale=100.0,
-    dtype="float32",
-    batch_size=8,
-    decode_threads=1,
-    engine_threads=1,
-    decode=DecodeLimits(largest_pixels=1_000_000, memory_bytes=256 << 20, cpu_s=20.0),
-    original="original",
-)
+SPEC = scorer()
 
 
 def scores(rows: list[dict[str, object]], spec: ScorerSpec = SPEC) -> list[dict[str, object]]:
@@ -83,9 +69,9 @@ def test_bytes_that_do_not_decode_give_each_caption_a_status():
 def test_a_picture_that_kills_its_decoder_costs_its_own_captions_a_status():
     slow = io.BytesIO()
     Image.new("L", (9_000, 9_000)).save(slow, "PNG", compress_level=1)
-    decode = DecodeLimits(largest_pixels=100_000_000, memory_bytes=1 << 30, cpu_s=0.3)
+    decode = {"largest_pixels": 100_000_000, "memory_bytes": 1 << 30, "cpu_s": 0.3}
     deadly = row(3, ours="a") | {"bytes": slow.getvalue()}
-    answered = scores([row(1, ours="b"), deadly, row(2, ours="c")], replace(SPEC, decode=decode))
+    answered = scores([row(1, ours="b"), deadly, row(2, ours="c")], scorer(decode=decode))
     assert {r["uid"]: r["status"] for r in answered} == {
         f"{1:032x}": "ok",
         f"{2:032x}": "ok",
@@ -107,4 +93,4 @@ def test_raw_features_and_a_scale_change_the_share_as_defined():
 
 
 def test_both_ways_to_fit_a_picture_work():
-    assert scores([row(6, ours="x")], replace(SPEC, fit="crop"))[0]["status"] == "ok"
+    assert scores([row(6, ours="x")], scorer(scorer__fit="crop"))[0]["status"] == "ok"

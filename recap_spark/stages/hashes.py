@@ -1,0 +1,16 @@
+"""a hash as metadata spells it → the hash as the workers know it, or null"""
+
+from __future__ import annotations
+
+from pyspark.sql import Column
+from pyspark.sql import functions as F
+
+from recap_spark.workers.metadata.sha256 import BLANKS
+
+
+def known_sha256(text: Column) -> Column:
+    """64 hexadecimal digits in lower case, whatever blanks and case they came in; null for anything else, as
+    `workers.metadata.sha256.known_sha256` has it.
+    """
+    folded = F.lower(F.btrim(text, F.lit(BLANKS)))
+    return F.when((F.octet_length(folded) == 64) & F.unhex(folded).isNotNull(), folded)
