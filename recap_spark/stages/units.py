@@ -47,6 +47,7 @@ class Job:
     committed: Callable[[Column], None] | None = (
         None  # told the range of uid of every unit that is in the target
     )
+    before: Callable[[], None] | None = None  # once, before the first unit; what it raises ends the stage
 
 
 def unit_of(units: int) -> Column:
@@ -72,6 +73,8 @@ def run_units(lake: Lake, job: Job, *, settings: UnitSettings, progress: Progres
     rows = sum(pending.values())
     if not rows:
         return 0
+    if job.before is not None:
+        job.before()
     ours: set[int] = set()
     underway = Underway(lake.spark)
     with progress.stage(job.stage, rows=rows, underway=underway.rows) as advance:

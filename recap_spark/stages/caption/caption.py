@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recap_spark.frames import frame_of
@@ -28,6 +28,7 @@ from recap_spark.workers.captioning.engines import (
     describe,
 )
 from recap_spark.workers.captioning.journal import Journal
+from recap_spark.workers.captioning.precheck import check_partition
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,18 @@ def caption_images(
     in_workers = isinstance(captioner, CaptionerSpec)
     with models_imported(images.sparkSession) if in_workers else nullcontext():
         return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
+
+
+def check_worker(spark: SparkSession, *, captioner: AnyCaptionerSpec, device: str, journal: Journal) -> None:
+    """Let one worker, on such a device as the stage has, look at what a captioner wants.
+
+    Raises what it finds wanting, in seconds: units fail after four attempts, each of which loads weights.
+    """
+    on = partial(task_device, device)
+    check = partial(check_partition, spec=captioner, device=on, journal=journal)
+    with models_imported(spark) if isinstance(captioner, CaptionerSpec) else nullcontext():
+        one = spark.range(1, numPartitions=1)
+        one.mapInArrow(check, "id bigint", profile=task_profile(spark, device)).collect()
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
@@ -73,6 +86,9 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(CAPTIONS).where(F.col("captioner") == key).select("uid"),
         work=work,
         fingerprint=f"{lake.identity(IMAGES)}/{key}",
+        before=partial(
+            check_worker, lake.spark, captioner=captioner, device=settings.caption.device, journal=journal
+        ),
     )
     done = run_units(lake, job, settings=settings.caption.work, progress=progress)
     journal.clear()

@@ -117,9 +117,9 @@ def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
         decoders=PixelDecoders(spec.settings.decode),
         engine=None,
         tokenizer=processor.tokenizer,
-        prompt_ids=_prompt_ids(processor, model, spec.captioner.prompt),
-        tokenise=partial(_prompt_ids, processor, model),
-        stop_ids=_stop_ids(model),
+        prompt_ids=prompt_tokens(processor, model, spec.captioner.prompt),
+        tokenise=partial(prompt_tokens, processor, model),
+        stop_ids=stop_tokens(model),
         side=model.config.vision_config.image_size,
         mean=tuple(images.image_mean),
         std=tuple(images.image_std),
@@ -168,7 +168,12 @@ def prepare_image(captioner: Captioner, row: Row) -> Prepared:
     )
 
 
-def _prompt_ids(processor: Any, model: Any, prompt: str) -> list[int]:
+def prompt_tokens(processor: Any, model: Any, prompt: str) -> list[int]:
+    """The tokens of a prompt about one picture.
+
+    Raises WeightsError where they have not one image token for each of the picture's patches, or where the
+    template and the tokenizer together give no beginning of the text, or two.
+    """
     turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": prompt}]}
     text = processor.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
     patches = (model.config.vision_config.image_size // model.config.vision_config.patch_size) ** 2
@@ -185,7 +190,8 @@ def _prompt_ids(processor: Any, model: Any, prompt: str) -> list[int]:
     return ids
 
 
-def _stop_ids(model: Any) -> frozenset[int]:
+def stop_tokens(model: Any) -> frozenset[int]:
+    """The ids that end a caption. Raises WeightsError where the model names none."""
     stop = model.generation_config.eos_token_id
     if stop is None:
         raise WeightsError("generation_config.json: want eos_token_id, found none: captions would never stop")

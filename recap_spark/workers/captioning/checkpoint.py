@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # the driver describes a captioner without torch; only worker
     import torch
     from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
 
+    from recap_spark.models.tensor_files import Stored
+
 # Ids 128001 and 128009: the end of a text, which LLaMA-3's base knows, and the end of a turn, in which its
 # chats end. A captioner that stops at one of them only runs on to the limit.
 _ENDS = ("<|end_of_text|>", "<|eot_id|>")
@@ -83,11 +85,23 @@ def chat_template(captioner: CaptionerSettings) -> str | None:
 def load_llava(
     captioner: CaptionerSettings, *, dtype: torch.dtype, device: str
 ) -> tuple[LlavaForConditionalGeneration, Any]:
-    """The model, ready to answer, and its processor.
+    """The model, ready to answer, and its processor. Raises WeightsError as `open_llava` does."""
+    from recap_spark.models.llava.layout import fill
+
+    model, processor, placed = open_llava(captioner)
+    fill(model, placed, dtype=dtype, device=device)
+    ready: Any = model
+    return ready.to(device).eval(), processor  # only buffers are left to move
+
+
+def open_llava(
+    captioner: CaptionerSettings,
+) -> tuple[LlavaForConditionalGeneration, Any, dict[str, Stored]]:
+    """The model without its weights, its processor, and where the weights lie; none of them is read.
 
     Raises WeightsError where tensors and configuration do not fit each other, to the last name and shape.
     """
-    from recap_spark.models.llava.layout import FROM_ORIGINAL, FROM_PUBLISHED, fill, place_tensors, unfilled
+    from recap_spark.models.llava.layout import FROM_ORIGINAL, FROM_PUBLISHED, place_tensors, unfilled
     from recap_spark.models.tensor_files import tensors_in
 
     folder = folder_of(captioner, files="all")
@@ -104,9 +118,7 @@ def load_llava(
         model.generation_config = answers(original)
         tensors = tensors_in(folder)
         placed = place_tensors(model, tensors, FROM_ORIGINAL, tower=lambda: tensors_in(original.tower))
-    fill(model, placed, dtype=dtype, device=device)
-    ready: Any = model
-    return ready.to(device).eval(), processor  # only buffers are left to move
+    return model, processor, placed
 
 
 def layout_of(folder: Path) -> Literal["llava", "llava_llama"]:

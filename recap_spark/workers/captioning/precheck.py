@@ -1,0 +1,64 @@
+"""Can this captioner work here? Asked of one worker in seconds, before any worker loads weights for minutes"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from recap_spark.errors import PlatformError
+from recap_spark.settings.model_source import resolve
+from recap_spark.settings.schema import CaptionerSettings
+from recap_spark.workers.captioning.captioner import CaptionerSpec, prompt_tokens, stop_tokens
+from recap_spark.workers.captioning.checkpoint import open_llava
+from recap_spark.workers.captioning.engines import AnyCaptionerSpec
+from recap_spark.workers.captioning.journal import Journal
+
+
+def check_partition(
+    batches: Iterable[pa.RecordBatch],
+    *,
+    spec: AnyCaptionerSpec,
+    device: Callable[[], str],
+    journal: Journal,
+) -> Iterator[pa.RecordBatch]:
+    """The rows as they came, where a captioner that this process would load finds what it wants: a device
+    that knows its numbers, weights that fit its configuration, a template and a tokenizer that fit each
+    other, and a journal that can be written.
+
+    Reads no weights. Of a model on the hub only what says how to use it is looked at; an endpoint answers for
+    itself. Raises WeightsError and PlatformError.
+    """
+    if isinstance(spec, CaptionerSpec):
+        _check_dtype(spec.captioner, device())
+        _check_journal(journal)
+        if Path(resolve(spec.captioner.model)).is_dir():
+            model, processor, _ = open_llava(spec.captioner)
+            prompt_tokens(processor, model, spec.captioner.prompt)
+            stop_tokens(model)
+    yield from batches
+
+
+def _check_dtype(captioner: CaptionerSettings, device: str) -> None:
+    if device == "cpu" and not captioner.float8_linears:
+        return
+    import torch
+
+    from recap_spark.models.llava.float8 import require_float8
+
+    if captioner.float8_linears:
+        require_float8(torch.device(device), getattr(torch, captioner.dtype))
+    with torch.cuda.device(device):
+        if captioner.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            name = torch.cuda.get_device_name()
+            raise PlatformError(f"caption.captioner.dtype: want a GPU with bfloat16, found {name}")
+
+
+def _check_journal(journal: Journal) -> None:
+    try:
+        journal.cross_out(journal.note([]))
+    except OSError as error:
+        raise PlatformError(
+            f"caption.journal: want {journal.folder} to be written by every worker, found: {error}"
+        ) from error
