@@ -54,7 +54,7 @@ def _evaluate(
     changes: Changes = None,
     evaluations: Annotated[Path, typer.Option()] = Path("conf/evaluations.yml"),
 ) -> None:
-    """Measure the captioner that conf names, on any engine, and keep the measures in MLflow.
+    """Measure the captioner that conf names, on any engine, and record the results in MLflow.
 
     Example: recap-spark evaluate miniature
     """

@@ -26,7 +26,7 @@ class ShardFile:
 def list_shards(source: str) -> list[ShardFile]:
     """The shards of a folder, on any file system that Arrow reads, in the order of their names.
 
-    Names that begin with `_` or `.` are somebody's unfinished work. Raises InputError where there are none.
+    Names that begin with `_` or `.` are left out as unfinished. Raises InputError where there are no shards.
     """
     storage, root = storage_of(source)
     if storage.get_file_info(root).type != fs.FileType.Directory:
