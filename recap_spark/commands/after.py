@@ -23,14 +23,15 @@ def _retry(
     changes: Changes = None,
     status: Annotated[
         list[str] | None,
-        typer.Option(help="Try the rows of this status, whatever fetch.retry says; may be repeated."),
+        typer.Option(help="Fetch the rows of this status, whatever fetch.retry says; may be repeated."),
     ] = None,
     host: Annotated[
         list[str] | None,
-        typer.Option(help="Only of this host; without --status, all of its rows but ok; may be repeated."),
+        typer.Option(help="Only rows of this host; without --status, all of them but ok; may be repeated."),
     ] = None,
 ) -> None:
-    """images → images: failures tried once more, those that may have passed or those that are named.
+    """images → images: fetch failed ones again, those whose cause may have passed or those of --status and
+    --host.
 
     Example: recap-spark retry --status bad_url --host example.org
     """
@@ -61,7 +62,7 @@ def _compact(conf: Conf = LAPTOP, changes: Changes = None) -> None:
 
 def _write_subset(
     query: Annotated[str, typer.Option(help="SQL whose rows have a column uid.")],
-    output: Annotated[str, typer.Option(help="File or URL of the subset, .npy.")],
+    output: Annotated[str, typer.Option(help="File or URL of the subset, ending in .npy.")],
     conf: Conf = LAPTOP,
     changes: Changes = None,
 ) -> None:

@@ -56,7 +56,7 @@ def _evaluate(
         Path | None, typer.Option(help="Forms of questions and the judge; else conf/evaluations.yml.")
     ] = None,
 ) -> None:
-    """Measure the captioner that conf names, on any engine, and keep the measures in MLflow.
+    """Measure the captioner that conf names, on any engine, and record the results in MLflow.
 
     Example: recap-spark evaluate miniature
     """

@@ -63,9 +63,9 @@ def _sql(
 def _fetch_report(
     conf: Conf = LAPTOP,
     changes: Changes = None,
-    hosts: Annotated[int, typer.Option(min=1, help="Hosts shown.")] = 20,
+    hosts: Annotated[int, typer.Option(min=1, help="How many hosts to show.")] = 20,
 ) -> None:
-    """How fetching ended by cause, host, top-level domain and day; link rot and hash mismatches.
+    """Show how fetching ended by cause, host, top-level domain and day, with link rot and hash mismatches.
 
     Example: recap-spark fetch-report --hosts 50
     """

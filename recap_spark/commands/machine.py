@@ -19,7 +19,8 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _init(file: Annotated[Path, typer.Argument(help="The file to write.")] = Path("mine.yml")) -> None:
-    """Write a first settings file with what everybody has to say. An existing file is left as it is.
+    """Write a first settings file with the settings that every installation needs. An existing file is left
+    as it is.
 
     Example: recap-spark init mine.yml
     """
@@ -47,12 +48,14 @@ def _doctor(conf: Conf = LAPTOP, changes: Changes = None) -> None:
 
 def _plan(
     rows: Annotated[float, typer.Option(help="Rows of metadata.")],
-    gpu: Annotated[str, typer.Option(help="A card of the planner's figures.")],
+    gpu: Annotated[str, typer.Option(help="A GPU that the file of figures names.")],
     gpus: Annotated[int, typer.Option(min=1)],
-    cores: Annotated[int, typer.Option(min=1, help="For the stages without a GPU.")] = 1024,
-    figures: Annotated[Path | None, typer.Option(help="What to reckon with; else conf/planner.yml.")] = None,
+    cores: Annotated[int, typer.Option(min=1, help="CPU cores for the stages without a GPU.")] = 1024,
+    figures: Annotated[
+        Path | None, typer.Option(help="The file of figures to plan with; else conf/planner.yml.")
+    ] = None,
 ) -> None:
-    """Hours, GPU-hours, storage and money of each stage, with the formula.
+    """Estimate hours, GPU-hours, storage and money of each stage, with the formula.
 
     Example: recap-spark plan --rows 1.3e9 --gpu h100 --gpus 256
     """

@@ -26,14 +26,14 @@ LAPTOP = [Path("conf/base.yml"), Path("conf/laptop.yml")]
 
 Conf = Annotated[
     list[Path],
-    typer.Option("--conf", help="Settings files, later ones over earlier ones.", envvar="RECAP_CONF"),
+    typer.Option("--conf", help="Settings files; later ones override earlier ones.", envvar="RECAP_CONF"),
 ]
 Changes = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="One setting over all files, such as fetch.limits.deadline_s=5.",
+        help="One setting that overrides all files, such as fetch.limits.deadline_s=5.",
     ),
 ]
 

@@ -53,7 +53,7 @@ def _fetch(
     changes: Changes = None,
     probe: Annotated[
         int | None,
-        typer.Option(min=1, help="Fetch a sample of so many rows, keep nothing, estimate the whole table."),
+        typer.Option(min=1, help="Fetch a sample of this many rows, keep nothing, estimate the whole table."),
     ] = None,
 ) -> None:
     if probe is None:
@@ -100,7 +100,7 @@ def view_changes(*, p: float | None, seed: int | None, epochs: Iterable[int] | N
 
 
 def _all(conf: Conf = LAPTOP, changes: Changes = None) -> None:
-    """Every stage in order: what is done already is not done again.
+    """Run every stage in order; work that is done already is not repeated.
 
     Example: recap-spark all --conf conf/base.yml --conf mine.yml
     """
@@ -111,7 +111,7 @@ def _all(conf: Conf = LAPTOP, changes: Changes = None) -> None:
 
 
 def _demo(conf: Conf = [*LAPTOP, Path("conf/demo.yml")], changes: Changes = None) -> None:  # noqa: B006  typer reads it and changes nothing
-    """The whole path on the miniature web, with a summary at the end.
+    """Run the whole path on the bundled miniature web, and show a summary at the end.
 
     Example: recap-spark demo --set demo.rows=300
     """

@@ -9,8 +9,8 @@ from recap_spark.workers.metadata.sha256 import BLANKS
 
 
 def known_sha256(text: Column) -> Column:
-    """64 hexadecimal digits in lower case, whatever blanks and case they came in; null for anything else, as
-    `workers.metadata.sha256.known_sha256` has it.
+    """64 hexadecimal digits, in lower case; capitals and blanks around them are accepted. Null for anything
+    else, as in `workers.metadata.sha256.known_sha256`.
     """
     folded = F.lower(F.btrim(text, F.lit(BLANKS)))
     return F.when((F.octet_length(folded) == 64) & F.unhex(folded).isNotNull(), folded)

@@ -47,7 +47,7 @@ def mix_captions(pairs: DataFrame, mixture: Mixture) -> DataFrame:
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Define the views over the tables as they are; they keep nothing themselves.
+    """Define the views over the tables; a view stores no rows of its own.
 
     Returns the number of views.
     """
@@ -72,8 +72,8 @@ _CHECKED = f"""
 
 
 def view_captioner(settings: Settings) -> str:
-    """The key of the captioner whose captions the views show: the view's own, else the one conf captions
-    with.
+    """The key of the captioner whose captions the views show: the view's own, else that of the captioner in
+    conf.
     """
     if settings.export.view.captioner is not None:
         return settings.export.view.captioner

@@ -25,8 +25,8 @@ _INPUTS = (SAMPLES, CAPTIONS, IMAGES)
 
 
 def scorer_spec(settings: ScoreSettings) -> ScorerSpec:
-    """The scorer that conf names, as workers load it. Its name carries the fingerprint of all that makes its
-    scores: other weights or another scale, another scorer.
+    """The scorer that conf names, as workers load it. Its name contains a fingerprint of its weights and
+    settings, so a change of either makes another scorer.
     """
     made_of = settings.scorer.model_dump() | {"weights_sha256": weights_sha256(settings.scorer.model)}
     fingerprint = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -64,7 +64,7 @@ def score_captions(images: DataFrame, captions: DataFrame, *, scorer: ScorerSpec
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Score the captions this scorer has not scored yet. Returns the rows done."""
+    """Score the captions that this scorer has not scored yet. Returns the rows that were to do."""
     lake.create(CAPTIONS, SCORES)
     scorer = scorer_spec(settings.score)
 

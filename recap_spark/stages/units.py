@@ -31,7 +31,7 @@ _PREFIXES = 16**4
 
 @dataclass(frozen=True)
 class Job:
-    """What a stage has to answer, what it has answered, and how one unit of the rest is done.
+    """What a stage has to answer, what it has answered already, and how one unit of the rest is done.
 
     The frames are asked for again after the last unit: then nothing may be left.
     """
@@ -64,10 +64,11 @@ def in_unit(unit: int, units: int) -> Column:
 
 
 def run_units(lake: Lake, job: Job, *, settings: UnitSettings, progress: Progress) -> int:
-    """Do what is missing, several units at a time so that the next one fills the last one's idle slots.
+    """Do what is missing, several units at a time, so that slots which one unit leaves idle are used by the
+    next.
 
-    Returns the rows that were to do. A unit that another job takes over meanwhile is that job's to end.
-    Raises AccountingError when rows are left in units that were this job's to the end.
+    Returns the rows that were to do. A unit that another job takes over is left to that job. Raises
+    AccountingError where rows are left in units that stayed this job's.
     """
     pending = _pending(job, settings)
     rows = sum(pending.values())
@@ -101,8 +102,8 @@ def _pending(job: Job, settings: UnitSettings) -> dict[int, int]:
 def _run_all(
     lake: Lake, job: Job, pending: Mapping[int, int], settings: UnitSettings, underway: Underway
 ) -> Iterator[tuple[int, bool]]:
-    """Run these units; yields each as it ends, and whether this job committed it. The first that fails calls
-    off those not yet begun.
+    """Run these units; yields each as it ends, and whether this job committed it. When one fails, those that
+    have not begun are cancelled.
     """
 
     def run_unit(unit: int, claim: Transaction) -> bool:
@@ -138,7 +139,7 @@ def _claim(lake: Lake, job: Job, unit: int, *, settings: UnitSettings) -> Transa
 
 
 def _run_unit(lake: Lake, job: Job, unit: int, claim: Transaction, settings: UnitSettings) -> bool:
-    """Whether the unit was committed: not if another job has claimed it since."""
+    """Run one unit. Returns whether it was committed: not if another job has claimed it since."""
     within = in_unit(unit, settings.units)
     # After the claim: a job that claimed earlier can from here on add nothing unseen. Just before it is
     # broadcast: a checkpoint is gone with the executor that holds it. And a checkpoint, cut off from the

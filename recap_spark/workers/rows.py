@@ -17,8 +17,8 @@ Row = dict[str, Any]
 def rows_of(batch: pa.RecordBatch, *, exact: Collection[str] = ()) -> list[Row]:
     """A batch's rows. Strings that are no UTF-8 are repaired, as `repaired_text` does it.
 
-    In the columns of `exact`, where a guess would be another value, such bytes become lone surrogates instead
-    (Python's surrogateescape): text that nobody takes for sound.
+    In the columns of `exact`, where a repair would give another value, invalid bytes become lone surrogates
+    instead (Python's surrogateescape), which no later step takes for valid text.
     """
     try:
         rows: list[Row] = batch.to_pylist()
@@ -42,8 +42,8 @@ def values_of(array: pa.Array, *, exact: bool = False) -> list[Any]:
 
 
 def repaired_text(encoded: bytes) -> str:
-    """UTF-8 as it is; UTF-8 with damage, U+FFFD in its place; else the web's second encoding, Windows-1252,
-    of which Latin-1's letters are a part; else what of it is ASCII, with U+FFFD for the rest.
+    """Text of UTF-8 as it is; of damaged UTF-8 with U+FFFD in place of the damage; else of Windows-1252, the
+    web's second encoding, which contains Latin-1's letters; else what is ASCII, with U+FFFD for the rest.
     """
     try:
         return encoded.decode()

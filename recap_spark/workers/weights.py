@@ -1,4 +1,4 @@
-"""What a model's files are, by their hash"""
+"""The files of a model → one hash of them"""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _CHUNK = 1 << 20
 
 
 def weights_sha256(model: str) -> str | None:
-    """One hash over a folder's safetensors, by name; None for a hub name, whose revision says as much.
+    """One hash over a folder's safetensors, in order of their names; None for a hub name, whose revision
+    identifies the weights.
 
     Raises WeightsError where the folder has none.
     """

@@ -29,8 +29,9 @@ OWN = "the model's own"
 def published_pairs(
     samples: DataFrame, images: DataFrame, captions: DataFrame, *, captioner: str, count: int
 ) -> DataFrame:
-    """`uid, caption` of at most `count` published captions whose image is still the one they were made of:
-    its bytes have the sha256 that the samples promise. By uid, which is a hash, so always the same ones.
+    """`uid, caption` of at most `count` published captions whose stored image is the one they were made of:
+    its bytes have the sha256 that the samples promise. The smallest uids are taken, so every run takes the
+    same.
     """
     promised = samples.select("uid", F.lower("sha256").alias("promised"))
     fetched = images.where(F.col("status") == str(FetchStatus.OK)).select("uid", "sha256")
@@ -43,8 +44,8 @@ def published_pairs(
 def rank_templates(lake: Lake, settings: Settings) -> list[Agreement]:
     """Caption the same images under every template of conf, and under the model's own where it has one.
 
-    Templates run one after the other: each is another captioner to the workers, which hold one at a time.
-    Raises InputError where the lake has no published caption to go by.
+    Templates run one after the other, because a worker holds one captioner at a time. Raises InputError where
+    the lake has no published caption to compare with.
     """
     source = settings.ingest.published_captioner
     samples, images, captions = (lake.read(table) for table in (SAMPLES, IMAGES, CAPTIONS))

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 def caption_images(
     images: DataFrame, *, captioner: AnyCaptionerSpec, key: str, device: str, journal: Journal
 ) -> DataFrame:
-    """Describe every image of `uid, bytes`; one that does not decode, or that has killed the engine twice,
+    """Caption every image of `uid, bytes`. One that does not decode, or that has killed the engine twice,
     gets a row that says so.
     """
     on = partial(task_device, device)
@@ -60,7 +60,7 @@ def check_worker(spark: SparkSession, *, captioner: AnyCaptionerSpec, device: st
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Caption what this captioner has not captioned yet. Returns the rows done."""
+    """Caption the images that this captioner has not captioned yet. Returns the rows that were to do."""
     captioner = captioner_spec(settings.caption)
     with ThreadPoolExecutor(1) as beside:
         described = beside.submit(describe, captioner)  # hashes the weights
@@ -71,7 +71,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
 
     journal = Journal(f"{journal_folder(settings)}/{key}")
     if suspects := len(journal.deaths()):
-        log.warning("caption: %d images were in an engine when it died: each runs alone", suspects)
+        log.warning("caption: %d images were in an engine when it died: each is run alone", suspects)
 
     def work(rows: DataFrame, _: Column) -> DataFrame:
         device = settings.caption.device
@@ -96,7 +96,9 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
 
 
 def _enter(lake: Lake, made_by: dict[str, str | None]) -> None:
-    """The captioner's row, unless it is there: its key is made of all that it says, so it never changes."""
+    """Store the captioner's row, unless it is there: its key is a hash of its content, so the row never
+    changes.
+    """
     key = str(made_by["captioner"])
     if not lake.read(CAPTIONERS).where(F.col("captioner") == key).isEmpty():
         return
@@ -106,6 +108,8 @@ def _enter(lake: Lake, made_by: dict[str, str | None]) -> None:
 
 
 def journal_folder(settings: Settings) -> str:
-    """Where workers write down what is in their engines: conf's folder, else one beside the tables."""
+    """The folder where workers record which images are in their engines: conf's, else one beside the
+    tables.
+    """
     folder = settings.caption.journal or f"{settings.lake.root}/_in_engine"
     return folder if ":/" in folder else str(Path(folder).resolve())

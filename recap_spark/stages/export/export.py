@@ -60,7 +60,8 @@ def export_folder(lake: Lake, settings: Settings, *, captioner: str) -> tuple[st
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]:
-    """Write the view's shards, unit by unit; an export that has its manifest is left as it is.
+    """Write the view's shards, unit by unit; an export that has its manifest is complete and is not written
+    again.
 
     Returns the samples by what became of them: where the caption of the first epoch comes from, or why they
     are left out.
@@ -96,7 +97,7 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]
 
 
 def read_manifest(folder: str) -> dict[str, Any] | None:
-    """The manifest of a complete export, None where there is none (yet)."""
+    """The manifest of a complete export; None for one that is not complete."""
     storage, root = storage_of(folder)
     if not storage.get_file_info(f"{root}/manifest.json").is_file:
         return None
@@ -150,8 +151,8 @@ def _write_units(
 
 
 def _shard_of(unit: int, units: int, shards: int) -> Column:
-    """Even parts of the unit's range of uid: which shard a row is in depends on nothing but its uid and the
-    counts.
+    """A row's shard, by equal parts of the unit's range of uid: it depends on the uid and the number of
+    shards only.
     """
     place = F.conv(F.substring("uid", 1, 8), 16, 10).cast("double") * units / _RANGE - unit
     return F.least(F.floor(place * shards), F.lit(shards - 1)).cast("int")
@@ -168,7 +169,7 @@ def _write_unit(
 
 
 def _forget_others(folder: str, files: Mapping[str, int]) -> None:
-    """Remove what killed runs have left: a loader that takes `*.tar` would read it."""
+    """Remove the files of runs that were killed, which a loader of `*.tar` would read."""
     storage, root = storage_of(folder)
     wanted = {f"{root}/{name}" for name in files}
     for found in storage.get_file_info(fs.FileSelector(root, recursive=True, allow_not_found=True)):
@@ -178,8 +179,8 @@ def _forget_others(folder: str, files: Mapping[str, int]) -> None:
 
 
 def _write_manifest(folder: str, manifest: dict[str, Any]) -> None:
-    """sizes.json for the loaders of open_clip and DataComp; then the manifest, whose being there says
-    all is.
+    """Write sizes.json for the loaders of open_clip and DataComp, then the manifest, which marks the export
+    as complete.
     """
     storage, root = storage_of(folder)
     storage.create_dir(root, recursive=True)

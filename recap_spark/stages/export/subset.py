@@ -20,11 +20,12 @@ _COPIED_AT_ONCE = 1 << 22
 
 
 def write_subset(rows: DataFrame, output: str) -> int:
-    """Write the column `uid`, sorted, under its name once it is whole; the bytes are those of numpy.save.
+    """Write the column `uid`, sorted, with the bytes of numpy.save. The file gets its name once it is
+    complete.
 
-    A uid that is there several times stays so: DataComp's resharder repeats its sample. Returns the uids
-    written. Raises InputError where there is no such column, or a value is null or not 32 lower-case
-    hexadecimal digits.
+    A uid that occurs several times is kept as often: DataComp's resharder then repeats its sample. Returns
+    the number of uids written. Raises InputError where there is no such column, or a value is null or not 32
+    lower-case hexadecimal digits.
     """
     if "uid" not in rows.columns:
         raise InputError(f"write-subset: want a column uid, found {rows.columns}")

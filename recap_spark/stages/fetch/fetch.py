@@ -26,8 +26,8 @@ _ASKED = ("uid", "url", "sha256", "face_bboxes")
 def fetch_images(
     samples: DataFrame, *, limits: FetchLimits, decode: DecodeLimits, rules: PictureRules
 ) -> DataFrame:
-    """Ask every url of `uid, url, sha256, face_bboxes` for its image; every row gets one, with bytes or with
-    the reason why not. The attempts made before, if there is such a column, are added to.
+    """Fetch the image of every row of `uid, url, sha256, face_bboxes`. Every row gets an answer, with bytes
+    or with the reason why there are none. Attempts made before, in a column `attempts`, are added to.
     """
     runner = partial(_fetch_partition, limits=limits, decode=decode, rules=rules)
     wanted = [column for column in (*_ASKED, "attempts") if column in samples.columns]
@@ -35,7 +35,9 @@ def fetch_images(
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Fetch what was never tried, then mark the placeholders. Returns the rows done."""
+    """Fetch the samples that were never tried, then mark the placeholders. Returns the rows that were to
+    do.
+    """
     lake.create(IMAGES)
     fetch = settings.fetch
     limits = with_opt_outs(fetch.limits)

@@ -1,7 +1,7 @@
-"""images → images, those that stand for very many others marked
+"""images → images, with the pictures marked that sites send in place of very many others
 
-A removed picture is often replaced by one that says so, with a status of 200: the published
-Recap-DataComp-1B captioned them as if they were real (UCSC-VLAA/Recap-DataComp-1B#11).
+A removed picture is often replaced by one that says so, with a status of 200: the published Recap-DataComp-1B
+captioned them as if they were real (UCSC-VLAA/Recap-DataComp-1B#11).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _WITHOUT_PICTURE = dict.fromkeys(("bytes", "width", "height", "format"), "NULL")
 
 
 def frequent_pictures(images: DataFrame, samples: DataFrame, *, urls: int, hosts: int) -> DataFrame:
-    """`sha256, urls, hosts` of the pictures that more than so many distinct urls and hosts answered with."""
+    """`sha256, urls, hosts` of the pictures that came from more than so many distinct urls and hosts."""
     came = images.where(F.col("status").isin(*map(str, _PICTURES)) & F.col("sha256").isNotNull())
     # No picture is behind more urls than it has rows, so few pictures' urls need a look.
     often = came.groupBy("sha256").count().where(F.col("count") > urls).select("sha256")
@@ -52,10 +52,11 @@ def placeholder_rows(images: DataFrame, frequent: DataFrame) -> DataFrame:
 
 
 def mark_placeholders(lake: Lake, settings: PlaceholderSettings) -> int:
-    """Give the placeholders their status and drop their bytes. Returns the rows marked; run again, none.
+    """Give the placeholders their status and drop their bytes. Returns the rows marked; a second run marks
+    none.
 
     Reads no image's bytes: one count by sha256, and the urls of what came often. A mark stays when `settings`
-    are loosened later, as bytes are kept only with status ok: delete the row and fetch it again.
+    are loosened later, because its bytes are gone: delete the row and fetch it again.
     """
     if settings.urls is None:
         return 0

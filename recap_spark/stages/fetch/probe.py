@@ -1,4 +1,4 @@
-"""samples → how a sample of them would end: fetched, measured, and thrown away"""
+"""A sample of the samples' rows → how fetching them would end; the pictures are measured and thrown away"""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Probe:
 
 
 def draw_sample(untried: DataFrame, *, rows: int, seed: int) -> DataFrame:
-    """That many rows, the same ones of the same table on any cluster: those whose hashed uid is least."""
+    """The rows with the smallest hashes of their uid, so many of them: the same rows of a table on any
+    cluster.
+    """
     return untried.orderBy(F.xxhash64("uid", F.lit(seed)), "uid").limit(rows)
 
 

@@ -1,4 +1,4 @@
-"""images → images, failures tried once more: those whose cause may have passed, or those that are named"""
+"""images → images: failures tried again, those whose cause may have passed or those that the caller names"""
 
 from __future__ import annotations
 
@@ -38,20 +38,22 @@ class Slice:
     until: int
 
     def sql(self, tried: str) -> str:
-        """The slice as a condition on the moment of the last attempt, which Delta prunes files by."""
+        """The slice as a condition on the moment of the last attempt, by which Delta skips files."""
         return f"{tried} >= timestamp_micros({self.since}) AND {tried} < timestamp_micros({self.until})"
 
 
 def may_have_passed(*, attempts: int, until: datetime) -> Column:
-    """Failures worth another attempt: of a passing cause, tried less often than `attempts` and before
-    `until`.
+    """Failures worth another attempt: of a cause that may pass, tried less often than `attempts`, and not
+    since `until`.
     """
     is_passing = F.col("status").isin(*_PASSING)
     return is_passing & (F.col("attempts") < attempts) & (F.col("fetched_at") < F.lit(until))
 
 
 def slices(waiting: DataFrame, *, rows: int, rows_per_commit: int, until: datetime) -> Sequence[Slice]:
-    """Cut `fetched_at` into slices of about so many rows, the oldest first; moments are never cut."""
+    """Cut `fetched_at` into slices of about so many rows, the oldest first; rows of one moment are in one
+    slice.
+    """
     micros = F.unix_micros("fetched_at")
     count = -(-rows // rows_per_commit)
     (found,) = waiting.agg(
@@ -65,22 +67,23 @@ def slices(waiting: DataFrame, *, rows: int, rows_per_commit: int, until: dateti
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
-    """Try again what may have passed. Returns the rows tried."""
+    """Try failures again whose cause may have passed. Returns the rows tried."""
     return retry_rows(lake, settings, progress, statuses=(), hosts=())
 
 
 def retry_rows(
     lake: Lake, settings: Settings, progress: Progress, *, statuses: Sequence[str], hosts: Sequence[str]
 ) -> int:
-    """Try rows again, replace each in place, mark placeholders. Returns the rows tried.
+    """Try rows again, replace each in place, and mark placeholders. Returns the rows tried.
 
-    Where statuses or hosts are named, the rows of these statuses (of any but ok, where only hosts are) on
-    these hosts, as fetch-report names them, however often and recently they were tried: for rows that ended
-    by a setting which has been changed since. Else the failures whose cause may have passed, by
-    `fetch.retry`. Raises SettingsError for a status that there is not.
+    With statuses or hosts, all rows of these statuses on these hosts are tried, however often and recently
+    they were tried before: for rows that ended because of a setting that has been changed since. Hosts alone
+    stand for every status but ok; they are written as fetch-report writes them. Without either, the failures
+    whose cause may have passed are tried, by `fetch.retry`. Raises SettingsError for an unknown status.
 
-    A slice is one Delta merge, which updates a row only while it is as old as it was when it was chosen:
-    killed and run again, or run twice at once, no row is doubled and none loses an attempt that counted.
+    A slice is one Delta merge, which updates a row only if nobody has tried it since it was chosen. So where
+    a run is killed and run again, or runs twice at once, no row is doubled and no attempt that counted is
+    lost.
     """
     chosen = _chosen(settings, statuses=statuses, hosts=hosts)
     # Every slice needs its urls, and every look-up of them would be a scan of all samples.
@@ -107,7 +110,7 @@ class _Chosen:
 def _chosen(settings: Settings, *, statuses: Sequence[str], hosts: Sequence[str]) -> _Chosen:
     if unknown := sorted(set(statuses) - set(map(str, FetchStatus))):
         known = ", ".join(map(str, FetchStatus))
-        raise SettingsError(f"retry: want statuses of {known}; found {', '.join(unknown)}")
+        raise SettingsError(f"retry: want statuses among {known}; found {', '.join(unknown)}")
     now = datetime.now(UTC)
     if not statuses and not hosts:
         until = now - timedelta(hours=settings.fetch.retry.wait_h)
@@ -146,7 +149,7 @@ def _retry_all(
     # Looked up by uid: a fetch beside this one may have added failures as old.
     left = lake.read(IMAGES).where(F.col("fetched_at") < F.lit(until)).select("uid")
     if forgotten := waiting.join(left, on="uid", how="left_semi").count():
-        raise AccountingError(f"retry: {rows} rows to try again, {forgotten} of them are as they were")
+        raise AccountingError(f"retry: {rows} rows to try again, {forgotten} of them were not replaced")
 
 
 def _retry_slice(

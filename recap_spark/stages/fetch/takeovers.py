@@ -1,4 +1,4 @@
-"""rows of images → a warning, once, where one setting decides how most of them end"""
+"""rows of images → a warning, once, where a single setting decides how most of them end"""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ _PORT, _MISMATCH, _NO_HASH = "refused port", "hash mismatch", "no hash"
 
 @dataclass
 class Takeovers:
-    """How the rows of one run end, as its units are committed, and what it has warned of. For any thread."""
+    """Counts how the rows of one run end, as its units are committed, and warns once of each cause. For any
+    thread.
+    """
 
     stage: str
     said: set[str] = field(default_factory=set)
@@ -45,8 +47,8 @@ class Takeovers:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def look_at(self, images: DataFrame) -> None:
-        """Count these rows of images too. Warn where more than half ended by one setting, or more than half
-        of the pictures whose hash is known are others than promised.
+        """Count these rows of images too. Warns where more than half ended because of one setting, or where
+        more than half of the pictures whose hash is known differ from the promised ones.
         """
         is_port = (F.col("status") == str(FetchStatus.BAD_URL)) & F.col("detail").startswith("port ")
         is_without = F.col("detail") == NO_HASH

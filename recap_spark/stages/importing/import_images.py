@@ -1,9 +1,9 @@
 """shards of pictures + samples → images
 
 For pictures that are there already: img2dataset's tars and Parquet files, DataComp's reshards, our own
-exports. Keys go to Spark and are joined with the samples; the pictures are then read by the tasks that
-prepare them by the rules of fetch, and never shuffled. Not to be run beside fetch: each would take the
-samples that the other has not answered yet.
+exports. Spark joins their keys with the samples. The pictures are then read, and prepared by the rules of
+fetch, in the tasks that write them: they are never shuffled. Do not run it at the same time as fetch: both
+would answer the same samples.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class _Import:
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     """Import what the source holds for samples that have no row in images yet, then mark the placeholders.
 
-    Returns the source's pictures by what became of them; nothing where no source is set.
-    Raises AccountingError where another import changed images meanwhile, or counts do not add up.
+    Returns the number of pictures by what became of them; empty where no source is set. Raises
+    AccountingError where another import changed images meanwhile, or counts do not add up.
     """
     source = settings.import_images.source
     counts: Counter[str] = Counter()
@@ -106,9 +106,7 @@ def _begun(lake: Lake, settings: Settings, source: str) -> _Import:
 
 
 def _unread(work: _Import, files: list[ShardFile]) -> list[ShardFile]:
-    """The files that were not read as they are now, had a fault, or hold pictures that new samples may
-    want.
-    """
+    """The files that are new or changed, had a fault, or hold pictures that new samples may want."""
     known = {row["file"]: row for row in work.lake.read(IMPORTS).collect()}
 
     def is_done(file: ShardFile) -> bool:
@@ -132,7 +130,7 @@ def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
     added = 0 if wanted.isEmpty() else _add(work, _read(work, wanted), version)
     ends = count_ends(described, settled, lake.read(IMAGES).select("uid"))
     if (counted := sum(end["added"] for end in ends.values())) != added:
-        raise AccountingError(f"import-images: {added} rows added, {counted} samples answered for")
+        raise AccountingError(f"import-images: {added} rows added, {counted} samples accounted for")
     if added:
         written = lake.read(IMAGES).join(F.broadcast(wanted.select("uid")), on="uid", how="left_semi")
         work.takeovers.look_at(written)
@@ -144,16 +142,16 @@ def _import_files(work: _Import, files: list[ShardFile]) -> Counter[str]:
 
 
 def _say_left_out(described: DataFrame, settled: DataFrame, ends: dict[str, Counter[str]]) -> None:
-    """What these files hold that became no row, with examples: its keys or its names may be misread."""
+    """Warn of what became no row, with examples, which show whether keys or names were misread."""
     counts = sum(ends.values(), Counter())
     if count := counts["unrecognised"]:
         unknown = described.where(F.col("state") == UNRECOGNISED)
-        told = "import-images: %d keys hold no picture that is known as one, such as %s"
+        told = "import-images: %d keys have no member that is recognised as a picture, such as %s"
         log.warning(told, count, _examples(unknown, "key"))
     if count := counts["unmatched"]:
         pictures = described.where(F.col("state") == PICTURE)
         unknown = pictures.join(settled, on=["file", "position"], how="left_anti")
-        told = "import-images: %d pictures are of no sample, by uid, hash or url, such as %s"
+        told = "import-images: %d pictures match no sample by uid, hash or url, such as %s"
         log.warning(told, count, _examples(unknown, "key", "uid", "sha256", "url"))
 
 
@@ -194,8 +192,8 @@ def _add(work: _Import, images: DataFrame, version: int) -> int:
 def _faults(
     work: _Import, files: list[ShardFile], described: DataFrame, ends: dict[str, Counter[str]]
 ) -> dict[str, Row]:
-    """What is wrong with files, by path. Those that held less than was described are looked through once
-    more.
+    """The faults of files, by path. Files that held less than was described are read once more to find the
+    cause.
     """
     found = described.where(~F.col("state").isin(PICTURE, FAILED, UNRECOGNISED)).collect()
     faults = {row["file"]: row for row in found}
@@ -209,7 +207,7 @@ def _faults(
 
 
 def _refuse(work: _Import, files: list[ShardFile], faults: dict[str, Row]) -> None:
-    """The faults as rejects, in place of what was said of these files before."""
+    """Store the faults as rejects, in place of those that these files had before."""
     lake = work.lake
     paths = [path for file in files for path in (file.path, file.side) if path]
     names = frame_of(lake.spark, [(work.name_of(path),) for path in paths], _SOURCE_FILE)

@@ -16,8 +16,9 @@ _BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
 
 def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
     """`file, position, key, uid, expected, recorded, url, face_bboxes` of every sample of `uid, sha256, url,
-    face_bboxes` that a picture is for: by uid where the shard knows it; else by the hash of the download, or
-    of the bytes where they were never resized; else by the url. Several samples may share a hash or a url.
+    face_bboxes` that has a picture. They are matched by uid where the shard has it; else by the hash of the
+    download, or of the bytes if they were never resized; else by the url. Several samples may share a hash or
+    a url.
     """
     few = F.broadcast(pictures) if pictures.count() <= _BROADCAST_PICTURES else pictures
     place = ("file", "position", "key")
@@ -41,11 +42,12 @@ def match(pictures: DataFrame, samples: DataFrame) -> DataFrame:
 
 
 def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:
-    """The same rows with their `end`: held where the sample is answered already, repeated where a better
-    picture is there for it, else wanted.
+    """The same rows with their `end`: held where the sample has an image already, repeated where there is a
+    better picture for it, else wanted.
 
-    The promised bytes are better than others, a picture that is there than one that is only described, then
-    the first by file and place: the order of files is no matter.
+    A picture with the promised bytes is better than others, and one in the shard is better than one that is
+    only described. Among equal ones the first by file and position is taken, so the order in which files are
+    read does not matter.
     """
     keys = answered.select("uid", F.lit(True).alias("is_held"))
     is_promised = F.coalesce(F.col("recorded") == F.col("expected"), F.lit(False))

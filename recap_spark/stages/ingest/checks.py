@@ -49,7 +49,7 @@ def repaired(text: Column) -> Column:
 
 
 def readable(text: Column, *, cap: int) -> Column:
-    """At most `cap` characters of the text. Text that is all blank is no caption: null."""
+    """At most `cap` characters of the text; null where it is all blank."""
     # Cutting walks over every character, so only what may be too long is cut.
     cut = F.when(F.octet_length(text) > cap, F.substring(text, 1, cap)).otherwise(text)
     # So does the search for something to read, which most texts begin with: with a byte from ! to ~.

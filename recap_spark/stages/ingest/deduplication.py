@@ -31,25 +31,25 @@ class Outcome(StrEnum):
 
 
 def content_hash() -> Column:
-    """A hash of all that was published of a sample; where it came from does not count."""
+    """A hash of all that was published about a sample, without the place it was read from."""
     return hash_of(*map(F.col, _CONTENT))
 
 
 def hash_of(*values: Column) -> Column:
-    """One hash of several values, never null: it tells a null from all else."""
+    """One hash of several values; it is never null, and null has a hash of its own."""
     # As text, since the hash of values passes over nulls and empty lists: no faces is not "faces unknown".
     return F.xxhash64(*(F.coalesce(value.cast("string"), F.lit("\0")) for value in values))
 
 
 def uid_hash() -> Column:
-    """Stands in for the uid where all uids are compared: a quarter of the bytes to shuffle and broadcast."""
+    """A short hash, used where all uids are compared: a quarter of a uid's bytes to shuffle and broadcast."""
     return F.xxhash64("uid")
 
 
 def contested_hashes(rows: DataFrame, stored: DataFrame) -> DataFrame:
-    """`uid_hash` of the uids that more than one row claims, the stored rows counted in.
+    """`uid_hash` of the uids that more than one row claims, stored rows included.
 
-    Two uids of one hash are taken for contested, too: settled apart, each turns out to be claimed alone.
+    Two uids with the same hash are returned as well; settled one by one, each turns out to have one claim.
     """
     claims = rows.select(uid_hash().alias("uid_hash")).union(stored.select(uid_hash()))
     # Grouping in Spark would build a hash table of them all, twice, to find the few.

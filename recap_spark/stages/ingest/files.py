@@ -87,7 +87,7 @@ def list_files(spark: SparkSession, source: str) -> list[str]:
 
 
 def survey_files(spark: SparkSession, files: Iterable[str], layout: Layout) -> Survey:
-    """Read every footer: one truncated or foreign file of thousands is refused by name and stops nothing."""
+    """Read every footer. A truncated or foreign file is refused by name, and the others are read."""
     groups: dict[str, list[str]] = defaultdict(list)
     like: dict[str, Readable] = {}
     rows: dict[str, int] = {}
@@ -132,9 +132,9 @@ def damaged_files(spark: SparkSession, survey: Survey) -> dict[str, str]:
 
 
 def over_sound_files(spark: SparkSession, survey: Survey, work: Callable[[Survey], W]) -> W:
-    """The work over the files of a survey; where a page of one cannot be read, over the others.
+    """Do the work over the files of a survey; where a page of one cannot be read, over the others.
 
-    A file whose footer is sound may be damaged behind it, which only reading shows.
+    A file whose footer is sound may be damaged elsewhere, which shows only when it is read.
     """
     try:
         return work(survey)
@@ -167,7 +167,7 @@ def _is_hidden(below: str) -> bool:
 
 
 def _undecodable(folder: str) -> Iterator[str]:
-    """Java lists no local file whose name is no UTF-8: Python does, so that it can be refused by name."""
+    """Local files whose names are no UTF-8, listed by Python so that they can be refused: Java omits them."""
     scheme, colon, local = folder.partition(":")
     if scheme != "file" or not colon:
         return
@@ -181,7 +181,7 @@ def _undecodable(folder: str) -> Iterator[str]:
 
 
 def _literal(file: str) -> str:
-    """A path in which Spark sees no glob."""
+    """The path with its glob characters escaped, so that Spark takes it literally."""
     return file.translate(_SPECIAL_TO_HADOOP)
 
 

@@ -1,4 +1,4 @@
-"""scores → the place where the best fraction of them ends"""
+"""scores → the last row of their best fraction"""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def find_cut(rows: DataFrame, score: str, *, fraction: float) -> Cut | None:
     """The cut that keeps int(rows * fraction) rows of `uid` and score, None where that is no row at all.
 
     Exact, and the same for any order of rows and files. DataComp's own code (baselines/apply_filter.py) keeps
-    what is at least the score of the next rank after that, and all its ties: a row more, or many.
-    Rows without a score count, and come last.
+    all rows that reach the score of the next rank: one row more, or many where scores are equal. Rows without
+    a score count as rows, and come last.
     """
     keep = int(rows.count() * fraction)
     scored = rows.select("uid", F.col(score).alias("score")).where(~F.isnan(score) & F.col(score).isNotNull())

@@ -60,9 +60,9 @@ class Incoming:
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
-    """Ingest what is not there yet. Returns the rows by what became of them.
+    """Ingest the rows that are not stored yet. Returns the number of rows by what became of them.
 
-    Raises AccountingError when the rows of the files and the rows answered for differ.
+    Raises AccountingError where the number of rows in the files differs from the number accounted for.
     """
     asked, step = settings.ingest, settings.ingest.files_per_commit
     files = list_files(lake.spark, asked.source)
@@ -113,7 +113,7 @@ def _ingest_files(
         answered = sum(count for outcome, count in counts.items() if outcome not in _NO_ENDS)
         if found != answered:
             held = f"{found} rows in {len(survey.files)} files"
-            raise AccountingError(f"ingest: {held}, {answered} answered for: {dict(counts)}")
+            raise AccountingError(f"ingest: {held}, {answered} accounted for: {dict(counts)}")
     return counts + survey.refusals
 
 
@@ -149,9 +149,9 @@ def _ingest_published(
 
 
 def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: int) -> Counter[str]:
-    """Good rows that claim a uid alone pass straight through; the others are few, and settled apart.
+    """Store good rows whose uid no other row claims as they are; settle the others, which are few.
 
-    `rivals` are rows of samples as of `version`: a commit of another ingest since then refuses ours.
+    `rivals` are rows of samples as of `version`: if another ingest has committed since then, ours is refused.
     """
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
@@ -205,8 +205,8 @@ def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
 
 
 def _hinted(hashes: DataFrame, *, most: int) -> DataFrame:
-    """Spark knows no size of what comes from a checkpoint; without the hint the whole metadata would be
-    shuffled to meet a few hashes, of which there are `most` at most.
+    """The hashes with a hint to broadcast them; there are `most` at most. Spark does not know the size of
+    rows from a checkpoint, and without the hint would shuffle all metadata to compare it with them.
     """
     return F.broadcast(hashes) if most <= _BROADCAST_HASHES else hashes
 
@@ -242,7 +242,7 @@ def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
 
 
 def _displace(lake: Lake, settled: DataFrame) -> None:
-    """Take out the stored rows that lost, and all that was made from them: it describes another picture."""
+    """Remove the stored rows that lost, and all that was made from them: it describes another picture."""
     uids = settled.where(F.col("outcome") == str(Outcome.DISPLACED)).select("uid")
     for table in (RATINGS, SCORES, CAPTIONS, IMAGES, SAMPLES):
         if lake.holds(table):

@@ -51,7 +51,9 @@ def _conformed(spark: SparkSession, group: Readable, layout: Layout) -> DataFram
 
 
 def _mended(rows: DataFrame, texts: list[str]) -> DataFrame:
-    """Texts in UTF-8, and no sha256 that is none; with marks of the rows where that changed something."""
+    """The rows with texts in UTF-8, null in place of what is no sha256, and marks where that changed
+    something.
+    """
     is_sound = [F.coalesce(F.is_valid_utf8(name), F.lit(True)) for name in texts]
     known = known_sha256(F.col("sha256"))
     said = F.coalesce(F.btrim(F.col("sha256"), F.lit(BLANKS)), F.lit("")) != ""
@@ -66,7 +68,7 @@ def _mended(rows: DataFrame, texts: list[str]) -> DataFrame:
 
 
 def _is_said(name: str, held: T.DataType) -> Column:
-    """Whether a row has a value there. In pandas' columns NaN stands for none."""
+    """Whether a row has a value in the column. NaN counts as null, as in pandas."""
     value = F.col(name)
     is_nan = F.isnan(name) if isinstance(held, (T.FloatType, T.DoubleType)) else F.lit(False)
     return value.isNotNull() & ~is_nan
@@ -92,9 +94,9 @@ def _value(spark: SparkSession, name: str, held: T.DataType | None, wanted: T.Da
 
 
 def _may_become(held: T.DataType, wanted: T.DataType) -> bool:
-    """What one type may stand for: numbers and their digits for numbers, bytes for text, lists for lists.
+    """Which types may be read as another: numbers and digits as numbers, bytes as text, lists as lists.
 
-    Anything has a form as text, a list of captions too: `[one, two]` is nobody's caption.
+    Spark could turn anything into text, a list of captions too, but `[one, two]` is nobody's caption.
     """
     if isinstance(wanted, T.StringType):
         return isinstance(held, (T.StringType, T.BinaryType))

@@ -44,12 +44,14 @@ def identify(rows: DataFrame, samples: DataFrame) -> DataFrame:
 
 
 def settle_published(rows: DataFrame, *, samples: DataFrame, captions: DataFrame) -> DataFrame:
-    """Checked rows with `is_stored`, whether their sample is there, and a `reason` for all but one of a uid.
+    """Checked rows with `is_stored`, whether their sample is stored, and a `reason` for all rows of a uid but
+    one.
 
-    Kept is, among those that agree with what is stored (the sample's url and sha256, and its published
-    recaption), the row that the sample came from, or else that of the smallest hash of its content. So a
-    rerun keeps what the first run kept, and of rows of one uid in several commits the first commit's. A row
-    that is left out says the kept one's recaption of the same picture again, or contradicts it.
+    The row that is kept agrees with what is stored: the sample's url and sha256, and its published recaption.
+    Among such rows it is the one that the sample came from, else the one with the smallest content hash. So a
+    rerun keeps what the first run kept, and where the rows of a uid come in several commits, the first
+    commit's is kept. A row that is left out either repeats the kept row's recaption of the same picture, or
+    contradicts it.
     """
     # Hashes stand in for urls and captions: all that are stored are shuffled to meet the rows.
     source = F.struct("source_file", "source_row")
@@ -115,7 +117,7 @@ def _picture() -> Column:
 
 
 def _recaption() -> Column:
-    """As captions keeps it: null where it is blank."""
+    """The recaption as the table captions keeps it: null where it is blank."""
     return F.when(F.trim("re_caption") != "", F.col("re_caption"))
 
 

@@ -1,4 +1,4 @@
-"""files that ingest refuses → rejects; and what rejects said of files that have been mended, taken back"""
+"""files that ingest refuses → rejects; and rejects that no longer hold, because a file was mended, removed"""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def is_unsaid(lake: Lake, files: Iterable[str]) -> bool:
 
 
 def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, unsaid: bool) -> None:
-    """Add to rejects: by a plain append where nothing can have been said of the rows before, else by a
-    merge, which goes through the table.
+    """Add to rejects: by a plain append where it cannot hold the rows yet, else by a merge, which reads the
+    table.
     """
     # Delta skips the append where `once` was used: for which rows, by a run that was killed, nobody knows.
     if not unsaid or lake.append(REJECTS, rejects, transaction=once) is None:
@@ -41,8 +41,8 @@ def refuse(lake: Lake, rejects: DataFrame, *, once: Transaction, unsaid: bool) -
 
 
 def retract(lake: Lake, rejects: DataFrame, *, files: Iterable[str]) -> None:
-    """Take out of rejects what was said of these files, or of their rows, and no longer is: a file was
-    uploaded again, a limit was raised.
+    """Remove from rejects what no longer holds of these files or their rows: a file was uploaded again, say,
+    or a limit was raised.
     """
     names = _names(files)
     is_of_them = F.col("source_file").isin(*names) & ~F.col("reason").isin(*map(str, _STANDING))

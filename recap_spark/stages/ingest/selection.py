@@ -1,5 +1,5 @@
-"""rows of metadata → those that a subset file and DataComp's filters leave in; the others counted by what
-left them out
+"""rows of metadata → those that a subset file and DataComp's filters select; the others counted by what left
+them out
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ class Selection:
 
 
 def select_from(spark: SparkSession, settings: IngestSettings, files: list[str]) -> Selection | None:
-    """What the settings choose of these files, None for all. Fractions are ranked over all of the files.
+    """What the settings select of these files, None where that is all. Fractions are ranked over all of the
+    files.
 
     Raises SettingsError, InputError or PlatformError where a subset or filter cannot be applied.
     """
@@ -100,10 +101,10 @@ def select_from(spark: SparkSession, settings: IngestSettings, files: list[str])
 def selected(
     lake: Lake, rows: DataFrame, selection: Selection | None, *, unsaid: Callable[[], bool]
 ) -> Iterator[tuple[DataFrame, Counter[str]]]:
-    """The rows that are wanted, and how many are not, by reason. What filters leave out goes to rejects.
+    """The wanted rows, and the number of the others by reason. What filters leave out goes to rejects.
 
-    A row that cannot be a sample anyway is no matter for filters: it keeps its own reason. `unsaid` says
-    whether rejects holds nothing of the rows' files.
+    A row that cannot be a sample keeps its own reason, whatever the filters say of it. `unsaid` says that
+    rejects holds nothing of the rows' files.
     """
     if selection is None:
         yield rows, Counter()
@@ -209,7 +210,7 @@ def _is_english(model: str) -> Callable[[Column], Column]:
 
 
 def _retract(lake: Lake, decided: DataFrame) -> None:
-    """Take out of rejects what other filters left out of these files before and these do not."""
+    """Remove from rejects what earlier filters left out of these files and the present ones do not."""
     before = lake.read(REJECTS).where(_is_filtered("reason"))
     if before.isEmpty():
         return

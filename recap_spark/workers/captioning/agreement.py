@@ -25,7 +25,7 @@ class Agreement:
 
 
 def same_words(caption: str, published: str) -> bool:
-    """Whether two captions are one, but for spaces: those at the ends, and runs of them."""
+    """Whether two captions are equal when leading, trailing and repeated spaces are ignored."""
     return caption.split() == published.split()
 
 
@@ -39,8 +39,8 @@ def rouge_l(caption: str, published: str) -> float:
 def rank(captions: Mapping[str, Mapping[str, str]], published: Mapping[str, str]) -> list[Agreement]:
     """Templates by agreement, the best first.
 
-    `captions` holds template → uid → caption, `published` uid → caption. A uid that a template has no caption
-    for counts as an empty caption: a template that answers seldom must not win by the few it answers.
+    `captions` holds template → uid → caption, `published` uid → caption. A uid without a caption from a
+    template counts as an empty caption, so a template that rarely answers cannot win by its few answers.
     """
     ranked = [
         Agreement(
@@ -60,7 +60,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _longest_common_subsequence(one: list[str], other: list[str]) -> int:
-    """Its length, by the usual table, of which one row at a time is kept."""
+    """Its length, by dynamic programming that keeps one row of the table in memory."""
     row = [0] * (len(other) + 1)
     for word in one:
         diagonal = 0

@@ -54,7 +54,7 @@ class CaptionerSpec:
 
 @dataclass(frozen=True)
 class Captioner:
-    """A loaded captioner: the model, its one prompt as tokens, and how it wants its pictures."""
+    """A loaded captioner: the model, its prompt as token ids, and the size and normalisation of its input."""
 
     spec: CaptionerSpec
     model: LlavaForConditionalGeneration
@@ -79,9 +79,9 @@ class Prepared:
 
 
 def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
-    """A row of `captioners`.
+    """The captioner's row in the table `captioners`.
 
-    Its key carries the fingerprint: other weights or another prompt, another captioner.
+    Its key contains a fingerprint of the weights, the prompt and everything else that changes the captions.
     """
     captioner = spec.captioner
     made_by: dict[str, str | None] = {
@@ -100,9 +100,9 @@ def describe_captioner(spec: CaptionerSpec) -> dict[str, str | None]:
 
 
 def load_captioner(spec: CaptionerSpec, device: str) -> Captioner:
-    """Weights and processor from the published or the original LLaVA layout.
+    """Load weights and processor from the published or the original LLaVA layout.
 
-    Raises WeightsError where they do not fit each other.
+    Raises WeightsError where weights and configuration do not fit each other.
     """
     import torch
 
@@ -155,7 +155,9 @@ def slot_engine(captioner: Captioner) -> SlotEngine:
 
 
 def prepare_image(captioner: Captioner, row: Row) -> Prepared:
-    """Bytes → the padded square the vision tower looks at; a picture that will not decode is a status."""
+    """Decode a picture and pad it to the square that the vision tower takes. One that cannot be decoded gets
+    a status in place of pixels.
+    """
     from recap_spark.models.pixels import to_pixels
 
     try:
@@ -194,5 +196,7 @@ def stop_tokens(model: Any) -> frozenset[int]:
     """The ids that end a caption. Raises WeightsError where the model names none."""
     stop = model.generation_config.eos_token_id
     if stop is None:
-        raise WeightsError("generation_config.json: want eos_token_id, found none: captions would never stop")
+        raise WeightsError(
+            "generation_config.json: want eos_token_id, found none: no caption would end before its limit"
+        )
     return frozenset([stop] if isinstance(stop, int) else stop)

@@ -31,9 +31,10 @@ CAPTIONED = pa.schema(
 def stream_captions(
     captioner: Captioner, images: Iterator[Prepared], *, key: str
 ) -> Iterator[pa.RecordBatch]:
-    """One row of CAPTIONED for every image, by the spec's engine; `key` is the captioner's in the table.
+    """One row of CAPTIONED for every image, by the captioner's engine; `key` is the captioner's key in the
+    table.
 
-    Engine slots draws images as its slots fall free, and answers in the order in which captions end.
+    Engine slots takes images as its slots become free, and its rows come in the order in which captions end.
     """
     if captioner.engine is None:
         for some in chunks(images, captioner.spec.batch_size):
@@ -49,12 +50,12 @@ def stream_captions(
 
 
 def engine_uid(image: Prepared) -> str | None:
-    """What an image is known by in the engine; None for one that has no pixels, and never gets there."""
+    """The uid of an image that goes to the engine; None for one without pixels, which never does."""
     return None if image.pixels is None else image.uid
 
 
 def poison_row(uid: str, *, key: str) -> Row:
-    """What is kept of an image that must not go to the engine again."""
+    """The row of an image that must not go to the engine again."""
     return _row(uid, key) | {"status": str(CaptionStatus.POISON)}
 
 

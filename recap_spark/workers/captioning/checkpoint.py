@@ -1,7 +1,7 @@
 """A folder or hub name → a LLaVA and its processor, from the published or the original layout
 
-The original layout (`model_type: llava_llama`) brings neither tokenizer nor image processor, says right
-padding, and names one of LLaMA-3's two ends; all of that comes from its parts and from here.
+The original layout (`model_type: llava_llama`) contains neither tokenizer nor image processor, asks for right
+padding, and names only one of LLaMA-3's two end tokens. Its parts in conf and this module supply the rest.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def load_processor(captioner: CaptionerSettings) -> Any:
 
 
 def chat_template(captioner: CaptionerSettings) -> str | None:
-    """The template that `load_processor` gives. Where the folder has it in a file of its own it is read from
-    there: a driver wants no more of a processor, and imports no transformers for it, 20 s and 700 MB.
+    """The template that `load_processor` gives. Where the folder has it in a file of its own, only that file
+    is read: importing transformers would cost the driver 20 s and 700 MB.
     """
     folder = folder_of(captioner, files="texts")
     file, described = folder / "chat_template.jinja", folder / "processor_config.json"
@@ -99,7 +99,7 @@ def open_llava(
 ) -> tuple[LlavaForConditionalGeneration, Any, dict[str, Stored]]:
     """The model without its weights, its processor, and where the weights lie; none of them is read.
 
-    Raises WeightsError where tensors and configuration do not fit each other, to the last name and shape.
+    Raises WeightsError where a tensor's name or shape does not fit the configuration.
     """
     from recap_spark.models.llava.layout import FROM_ORIGINAL, FROM_PUBLISHED, place_tensors, unfilled
     from recap_spark.models.tensor_files import tensors_in
@@ -146,7 +146,7 @@ def open_original(captioner: CaptionerSettings, *, files: Literal["texts", "all"
     if captioner.parts is None or captioner.template is None:
         lacking = "parts" if captioner.parts is None else "template"
         raise SettingsError(
-            f"{captioner.model}: the original LLaVA layout brings none: want {lacking}, found null"
+            f"{captioner.model}: its original LLaVA layout has no {lacking}: want {lacking}, found null"
         )
     folder = folder_of(captioner, files=files)
     tower = folder_of(captioner.parts.vision_tower, files=files)
@@ -170,7 +170,7 @@ def configured(original: Original) -> Any:
 
 
 def answers(original: Original) -> Any:
-    """transformers' GenerationConfig: greedy, and both ends end a caption."""
+    """transformers' GenerationConfig: greedy decoding that stops at either of LLaMA-3's end tokens."""
     from transformers import GenerationConfig
 
     return GenerationConfig(

@@ -24,9 +24,9 @@ _CHUNK = 16 << 20  # bytes
 def convert_captioner(captioner: CaptionerSettings, target: Path) -> None:
     """Write weights, configuration, tokenizer, processor and generation settings to `target`, a new folder.
 
-    The tensors are copied byte by byte in the types they have, so nothing is rounded and memory holds one
-    chunk. The folder gets its name when all of it is on the disk. Raises InputError where the target is there
-    already or the captioner is in the published layout.
+    The tensors are copied byte by byte in their stored types, so nothing is rounded and only one chunk is in
+    memory. The folder gets its name once it is complete on the disk. Raises InputError where the target
+    exists already or the captioner is in the published layout.
     """
     if target.exists():
         raise InputError(f"{target}: want a folder that is not there yet, found one")
@@ -78,8 +78,8 @@ def _write_shard(shard: list[tuple[str, Stored]], path: Path) -> None:
 
 @contextmanager
 def _named_when_done(target: Path) -> Iterator[Path]:
-    """A folder beside the target that becomes the target when the block ends well, and goes when it does
-    not.
+    """A temporary folder beside the target: renamed to the target when the block succeeds, removed when it
+    fails.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

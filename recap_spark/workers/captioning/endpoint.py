@@ -60,10 +60,10 @@ class EndpointCaptionerSpec:
 
     @property
     def batch_size(self) -> int:
-        """Answers to a batch.
+        """Rows in a batch of answers.
 
-        Requests run on across batches, five of which are under way at once: two and a half times as many
-        pictures as there are requests in flight, whose encoded squares are what a worker's memory holds.
+        Requests continue from one batch to the next, and five batches are under way at once. A worker
+        therefore holds two and a half times as many encoded pictures as it has requests in flight.
         """
         return max(1, self.endpoint.concurrency // 2)
 
@@ -73,7 +73,7 @@ class EndpointCaptionerSpec:
 
 @dataclass(frozen=True)
 class EndpointCaptioner:
-    """A server that was found healthy, and what to say to it."""
+    """A server that passed its health check, and what is needed to ask it."""
 
     spec: EndpointCaptionerSpec
     client: ChatClient
@@ -83,7 +83,7 @@ class EndpointCaptioner:
 
 @dataclass(frozen=True)
 class Asked:
-    """One image whose caption is under way, or the reason why none was asked for."""
+    """One image whose caption has been requested, or the reason why none was."""
 
     uid: str
     caption: Future[Answer] | None
@@ -91,7 +91,9 @@ class Asked:
 
 
 def describe_endpoint(spec: EndpointCaptionerSpec) -> dict[str, str | None]:
-    """A row of `captioners`. Where the server stands and how fast it is asked make no other captioner."""
+    """The captioner's row in the table `captioners`. Its key depends neither on the server's address nor on
+    how many requests it gets at once.
+    """
     captioner, picture = spec.captioner, spec.endpoint.picture
     rule: dict[str, object] = {"side": picture.side, "format": picture.format}
     if picture.format == "jpeg":
@@ -116,7 +118,7 @@ def describe_endpoint(spec: EndpointCaptionerSpec) -> dict[str, str | None]:
 
 
 def reach_captioner(spec: EndpointCaptionerSpec, device: str) -> EndpointCaptioner:
-    """Find the server, or start this executor's own. Raises PlatformError where it is not well."""
+    """Connect to the server, or start this executor's own. Raises PlatformError where it is not healthy."""
     where = partial(base_url, spec, device=device)
     model = spec.captioner.model
     model = resolve(model) if spec.endpoint.serve else model
@@ -129,7 +131,7 @@ def reach_captioner(spec: EndpointCaptionerSpec, device: str) -> EndpointCaption
 
 
 def base_url(spec: EndpointCaptionerSpec, *, device: str) -> str:
-    """Where to ask; an executor's own server is started when it is not there."""
+    """The server's url; an executor's own server is started where it is not running."""
     captioner, serve = spec.captioner, spec.endpoint.serve
     if serve is None:
         return plain_base_url(str(spec.endpoint.base_url))
@@ -142,7 +144,7 @@ def base_url(spec: EndpointCaptionerSpec, *, device: str) -> str:
 
 
 def ask_caption(captioner: EndpointCaptioner, row: Row) -> Asked:
-    """Send a picture off; a picture that will not decode is a status."""
+    """Request the caption of a picture. One that cannot be decoded gets a status and is not sent."""
     try:
         picture = captioner.decoders.decode(row["bytes"])
     except PictureError:

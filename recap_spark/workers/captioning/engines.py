@@ -31,7 +31,7 @@ def captioner_spec(settings: CaptionSettings) -> AnyCaptionerSpec:
 
 
 def describe(spec: AnyCaptionerSpec) -> dict[str, str | None]:
-    """A row of `captioners`."""
+    """The captioner's row in the table `captioners`."""
     return describe_endpoint(spec) if isinstance(spec, EndpointCaptionerSpec) else describe_captioner(spec)
 
 
@@ -43,9 +43,10 @@ def caption_partition(
     key: str,
     journal: Journal,
 ) -> Iterator[pa.RecordBatch]:
-    """One row of CAPTIONED for every row of `uid, bytes`; `key` is the captioner's in the table.
+    """One row of CAPTIONED for every row of `uid, bytes`; `key` is the captioner's key in the table.
 
-    What an engine of this process holds is noted in the journal; a server's deaths are not this worker's.
+    The journal records which images are in an engine of this process, since they may kill it. A server that
+    dies leaves this process alive, so its images are not recorded.
     """
     if isinstance(spec, EndpointCaptionerSpec):
         answers = partial(stream_answers, key=key)

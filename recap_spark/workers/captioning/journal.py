@@ -1,12 +1,13 @@
-"""What was in the engine when a process died, kept where the next process finds it
+"""Which images were in the engine when a process died, recorded where the next process finds them
 
-Uids are written down, some at a time, before an engine draws them, and crossed out when they have their rows,
-so a death leaves those behind that were in the engine. Whoever is given these uids next runs each alone; one
-that dies alone, and not for the first time, is poison and is not run again.
+Before the engine takes some images, an entry with their uids is written; it is deleted when all of them have
+their rows. After a death the entry is still there. The next process that is given one of its uids runs each
+of them alone. An image is poison, and is not run again, once it was in the engine at two deaths or more and
+alone there at one of them.
 
-An entry is known by its uids, not by its task: no two live tasks have the same uid, so an entry with one of
-mine is a dead task's. That holds across attempts, executors, hosts and drivers. Knows neither Spark nor
-torch.
+An entry is recognised by its uids, not by its task: no two live tasks have the same uid, so an entry with a
+uid of this task's was left by a dead one. That holds across attempts, executors, hosts and drivers. Knows
+neither Spark nor torch.
 """
 
 from __future__ import annotations
@@ -43,14 +44,16 @@ _CUDA_ERRORS = ("CUDA error", "CUBLAS_STATUS_", "CUDNN_STATUS_", "device-side as
 
 @dataclass(frozen=True)
 class Deaths:
-    """How often a process died with an image in the engine, and how often with nothing beside it."""
+    """How often a process died with an image in the engine, and how often with this image alone."""
 
     times: int
     alone: int
 
     @property
     def poisonous(self) -> bool:
-        """A batch's death speaks against all of its images; only one alone speaks against this one."""
+        """Whether the image is to blame: the death of a batch may be the fault of any of its images, so one
+        death with the image alone is needed.
+        """
         return self.times >= _ENOUGH_DEATHS and self.alone > 0
 
 
@@ -73,7 +76,7 @@ class Journal:
         return found
 
     def note(self, uids: Sequence[str]) -> str:
-        """Write down that these go to an engine together. Returns the entry's name."""
+        """Record that these images go to an engine together. Returns the entry's name."""
         store, root = _opened(self.folder)
         store.create_dir(root, recursive=True)
         entry = f"{uuid.uuid4().hex}.json"
@@ -82,14 +85,14 @@ class Journal:
         return entry
 
     def cross_out(self, entry: str) -> None:
-        """Forget an entry: its images came through."""
+        """Delete an entry: all of its images have their rows."""
         store, root = _opened(self.folder)
         # Gone already where another driver with this captioner has come to its end and cleared the journal.
         with suppress(FileNotFoundError):
             store.delete_file(f"{root}/{entry}")
 
     def clear(self) -> None:
-        """Forget everything: for the stage's end, when every image has its row."""
+        """Delete all entries, at the end of the stage, when every image has its row."""
         store, root = _opened(self.folder)
         store.delete_dir_contents(root, missing_dir_ok=True)
 
@@ -112,7 +115,7 @@ class _Flight:
         self._cross_out([entry for entry, waiting in self.left.items() if not waiting])
 
     def end(self) -> None:
-        """Nothing died."""
+        """Delete the entries that are left: the run ended and nothing died."""
         self._cross_out(list(self.left))
 
     def _cross_out(self, entries: Sequence[str]) -> None:
@@ -123,12 +126,12 @@ class _Flight:
 
 @dataclass(frozen=True)
 class Survivor(Generic[M, A]):
-    """A `stream` for stream_partition that outlives images which kill the engine.
+    """A `stream` for stream_partition that survives images which kill the engine.
 
-    Every image gets its row of `stream`, or one of `poisoned` if it has killed twice. Entries hold `together`
-    images as the engine draws them, and it need not answer in that order: an entry is crossed out when the
-    last of its images has its row. An image that was in an engine at a death waits for the others to end and
-    then has the engine to itself.
+    Every image gets its row from `stream`, or one from `poisoned` where it is poison. An entry of the journal
+    holds `together` images in the order in which the engine takes them. The engine may answer in another
+    order: the entry is deleted when the last of its images has its row. An image that was in an engine at a
+    death waits until the others have ended and then has the engine to itself.
     """
 
     stream: Callable[[M, Iterator[A]], Iterator[pa.RecordBatch]]  # its rows have a `uid`
@@ -185,9 +188,9 @@ class Survivor(Generic[M, A]):
 
 
 def is_broken(error: BaseException) -> bool:
-    """Whether the accelerator itself failed: CUDA's context is then lost to the whole process.
+    """Whether the accelerator itself failed, after which the whole process has lost its CUDA context.
 
-    Out of memory is not among it: an engine goes on with a smaller batch.
+    Running out of memory does not count: the engine goes on with a smaller batch.
     """
     torch = sys.modules.get("torch")
     if torch is None:

@@ -1,4 +1,4 @@
-"""Where this executor's own server is: found, or started and waited for"""
+"""Where this executor's own server is: found running, or started and waited for"""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _LOG_SHOWN = 2000  # bytes of the server's last words
 
 
 def served_url(spec: ServerSettings, *, words: Mapping[str, str], device: str) -> str:
-    """The base url of the healthy server of this executor and GPU; the first who asks starts it.
+    """The base url of the healthy server of this executor and GPU; the first caller starts it.
 
-    `words` are filled into its command. A server that has died is started anew. Raises PlatformError, with
-    the server's last words, where none is healthy within `start_timeout_s`.
+    `words` fill the placeholders in its command. A server that has died is started again. Raises
+    PlatformError, with the last lines of the server's output, where none is healthy within `start_timeout_s`.
     """
     owner = executor()
     command = [_filled(word, {**words, "python": sys.executable}) for word in spec.command]
@@ -58,7 +58,9 @@ def served_url(spec: ServerSettings, *, words: Mapping[str, str], device: str) -
 
 
 def executor() -> dict[str, str]:
-    """The process whose end ends the server: the JVM above this worker, or else this process itself."""
+    """The process whose end must end the server: the JVM above this worker, or this process where there is
+    none.
+    """
     own = at = supervisor.process(os.getpid())
     while at is not None and at["name"] != "java":
         at = supervisor.process(at["parent"])
@@ -102,7 +104,7 @@ def _filled(word: str, words: Mapping[str, str]) -> str:
 
 
 def _visible(device: str) -> dict[str, str]:
-    """The server sees one GPU, the task's, and knows it as its first."""
+    """The environment in which the server sees only the task's GPU, as its first."""
     if device == "cpu":
         return {"CUDA_VISIBLE_DEVICES": ""}
     number = int(device.removeprefix("cuda:"))
@@ -132,7 +134,7 @@ def _folder(name: str) -> Path:
         each.mkdir(mode=0o700, exist_ok=True)
     if parent.stat().st_uid != os.getuid() or parent.stat().st_mode & 0o077:
         raise PlatformError(
-            f"{parent}: want a folder that is this user's alone, found one that others can enter"
+            f"{parent}: want a folder that only this user can enter, found one that others can"
         )
     return folder
 

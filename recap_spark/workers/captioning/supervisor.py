@@ -1,14 +1,15 @@
-"""One server for one executor: started by whichever worker asks first, gone when the executor is
+"""One server for one executor: started by the first worker that asks for it, ended with the executor
 
 `python supervisor.py FOLDER OWNER_PID OWNER_START PORT STOP_S COMMAND...`
 
-A server must outlive the Python workers that use it, since Spark ends and replaces them as it likes, and must
+A server must outlive the Python workers that use it, since Spark ends and replaces them at any time, and must
 not outlive the executor, whose GPU it holds. So neither is its parent: this small process is, in a session of
-its own that no worker's end reaches. It watches the executor's JVM and ends the server with it; should it be
-killed itself, the kernel ends the server (PR_SET_PDEATHSIG, which is of use here because this parent stays).
+its own, so that the end of a worker does not end it. It watches the executor's JVM and ends the server with
+it. If this process is killed, the kernel ends the server (PR_SET_PDEATHSIG, which acts on the death of the
+parent, and this parent stays).
 
-A lock on a file in FOLDER is held for as long as it runs, so a second one for the same folder leaves at once.
-Runs by its path, knows the standard library only, and is up in some tens of milliseconds.
+It holds a lock on a file in FOLDER for as long as it runs, so a second one for the same folder exits at once.
+It is run by its path, imports the standard library only, and starts in some tens of milliseconds.
 """
 
 from __future__ import annotations

@@ -63,10 +63,10 @@ class ChatClient:
     def ask(
         self, messages: list[Message], *, max_tokens: int, temperature: float, known_good: list[Message]
     ) -> Future[Answer]:
-        """The answer, in time. The future raises PlatformError where the server is at fault, not the message.
+        """The answer, as a future. It raises PlatformError where the server is at fault.
 
-        A message that fails for good while `known_good` is answered has itself to blame: the future raises
-        RefusedError, or UnansweredError where it broke the server or its time-out at every attempt.
+        A message that fails for good while the server still answers `known_good` is at fault itself: the
+        future then raises RefusedError, or UnansweredError where every attempt broke the server or timed out.
         """
         options = {"model": self.model, "max_tokens": max_tokens, "temperature": temperature}
         future = self._run(self._answer(options | {"messages": messages}, options | {"messages": known_good}))
@@ -75,19 +75,19 @@ class ChatClient:
         return future
 
     def check(self, known_good: list[Message]) -> None:
-        """Raises PlatformError where the server is not there, not well, or will not answer.
+        """Raises PlatformError where the server cannot be reached, is not healthy, or does not answer.
 
-        /health or base_url/models say so cheaply; a server that has neither page is asked a message.
+        Asks /health or base_url/models, which cost little; a server that has neither page is asked a message.
         """
         self._run(self._check({"model": self.model, "max_tokens": 1, "messages": known_good})).result()
 
     def forget(self) -> None:
-        """Cancel whatever is still in flight: its task is over."""
+        """Cancel all requests in flight, because their task has ended."""
         for future in tuple(self._pending):
             future.cancel()
 
     def close(self) -> None:
-        """Hang up, and end the thread."""
+        """Close the connections and end the thread."""
         self.forget()
         self._hang_up()
         self._thread.join()
@@ -114,9 +114,9 @@ class ChatClient:
     async def _once_not_busy(
         self, body: dict[str, Any], known_good: dict[str, Any], *, place: AbstractAsyncContextManager[Any]
     ) -> Answer:
-        """An attempt, repeated for `longest_busy_s` while the server has too much to do.
+        """One attempt, repeated for `longest_busy_s` while the server says that it is too busy.
 
-        The place among those in flight is given up meanwhile.
+        A message that waits for this reason does not count among those in flight.
         """
         patient_until, turn = self._loop.time() + self.settings.longest_busy_s, 1
         while True:

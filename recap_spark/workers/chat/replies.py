@@ -23,8 +23,8 @@ _WRONG_DOOR = {  # no message would be answered: the key, the address or the mod
     302: "it has moved",
     307: "it has moved",
     308: "it has moved",
-    401: "the key is not taken",
-    404: "no such page, or no such model",
+    401: "the key is not accepted",
+    404: "no such page or model",
     405: "no such page",
 }
 _TOO_BUSY = frozenset({408, 429, 503})
@@ -45,11 +45,11 @@ class RefusedError(Exception):
 
 
 class ForbiddenError(RefusedError):
-    """Either nobody with this key is answered, or a filter in front of the server dislikes this message."""
+    """Either the key is not accepted for any message, or a filter in front of the server rejects this one."""
 
 
 class ThrottledError(Exception):
-    """The server has too much to do; it may say for how long."""
+    """The server is too busy; it may say for how long."""
 
     def __init__(self, said: str, *, retry_after_s: float | None) -> None:
         super().__init__(said)
@@ -61,15 +61,17 @@ class DisconnectedError(Exception):
 
 
 class UnansweredError(Exception):
-    """The server broke over this message, was too slow, or sent what is no answer."""
+    """The server broke over this message, was too slow, or sent something that is no answer."""
 
 
 async def read_reply(
     reply: aiohttp.ClientResponse, *, longest_retry_after_s: float, secret: str | None
 ) -> Answer:
-    """Raises the cause where there is no answer; PlatformError where no message would get one.
+    """The answer in a reply. Raises the cause where there is none, PlatformError where no message would get
+    one.
 
-    A server that repeats the `secret` it was sent has it blotted out before anything else sees its words.
+    Where a server repeats the `secret` that it was sent, the secret is masked before anything else reads the
+    text.
     """
     body = await reply.read()
     if secret:

@@ -10,7 +10,9 @@ from recap_spark.errors import PlatformError
 
 
 def api_key(variable: str | None) -> str | None:
-    """Out of the environment. Raises PlatformError, without the key, where no header could carry it."""
+    """The key from the environment. Raises PlatformError, which does not show the key, where no HTTP header
+    can carry it.
+    """
     if variable is None:
         return None
     key = os.environ.get(variable, "")
@@ -18,12 +20,14 @@ def api_key(variable: str | None) -> str | None:
     if not key:
         raise PlatformError(f"{wanted}, found none")
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise PlatformError(f"{wanted}, found characters that no HTTP header carries, a line's end perhaps")
+        raise PlatformError(
+            f"{wanted}, found characters that an HTTP header cannot carry, perhaps a line break"
+        )
     return key
 
 
 async def open_session(key: str | None) -> aiohttp.ClientSession:
-    """Must run on the loop that it is for."""
+    """A session for the running event loop, in which it must be called."""
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),  # the slots count
         cookie_jar=aiohttp.DummyCookieJar(),

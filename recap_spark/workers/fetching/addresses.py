@@ -1,4 +1,4 @@
-"""IP address → may a url from the open web lead there"""
+"""IP address → whether a url from the open web may lead there"""
 
 from __future__ import annotations
 
@@ -68,10 +68,11 @@ def is_public(address: str) -> bool:
 
 
 def guarded_sockets(private_networks: Iterable[str]) -> Callable[[tuple[Any, ...]], socket.socket]:
-    """Make sockets for public addresses, and for the private networks named; for others raise instead.
+    """A function that makes sockets for public addresses and the named private networks, and raises for all
+    others.
 
-    It sees the final address of every connection, so neither an IP literal, which no resolver is asked about,
-    nor a name that resolves differently the second time gets around it.
+    It sees the final address of every connection. So it also stops an IP address written in the url, for
+    which no resolver is asked, and a name that resolves differently the second time.
     """
     reachable = tuple(ip_network(network) for network in private_networks)
 

@@ -21,7 +21,7 @@ _WORTH_A_RETRY_NOW = PASSING_FAILURES - {FetchStatus.HOST_DOWN}
 
 @dataclass
 class UrlAttempts:
-    """One url under way: what it has cost so far, and the clock it runs against."""
+    """One url under way: its attempts so far, and its deadline."""
 
     clock: asyncio.Timeout
     attempts: int = 0
@@ -49,7 +49,7 @@ def left_s(clock: asyncio.Timeout) -> float:
 async def persistently(
     attempt: Callable[[], Awaitable[T]], *, url_attempts: UrlAttempts, limits: FetchLimits
 ) -> T:
-    """Try again after failures that may pass, for as long as the deadline leaves room for the pause."""
+    """Repeat an attempt after failures that may pass, as long as the deadline leaves time for the pause."""
     pause_s = limits.backoff_s
     earlier: FetchError | None = None
     while True:

@@ -120,7 +120,9 @@ class Client:
 
 
 class ByteBudget:
-    """How many bytes of bodies are held at once. The oldest holder may exceed it, so none is stuck."""
+    """A limit on the bytes of bodies held at once. The oldest holder may exceed it, so that one always goes
+    on.
+    """
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
@@ -150,10 +152,11 @@ class ByteBudget:
 
 @contextlib.asynccontextmanager
 async def open_client(limits: FetchLimits, *, resolver: AbstractResolver) -> AsyncIterator[Client]:
-    """A client whose sockets cannot lead inside, and that carries no cookies, proxies or credentials.
+    """A client whose sockets cannot reach private addresses, and which uses no cookies, proxies or
+    credentials.
 
-    Raises PlatformError if it shall share its hosts with an executor that is not there, or this process may
-    not open as many sockets.
+    Raises PlatformError where hosts are to be shared by an executor that is not there, or where this process
+    may not open as many sockets.
     """
     _raise_descriptor_limit(limits.connections)
     shared = executor_state(os.environ) if limits.hosts_shared_by == "executor" else None
@@ -179,12 +182,16 @@ async def open_client(limits: FetchLimits, *, resolver: AbstractResolver) -> Asy
 
 
 def _raise_descriptor_limit(connections: int) -> None:
-    """Short of descriptors, a resolver says that it does not know the host: a sound one would seem dead."""
+    """Allow as many open files as needed: without descriptors a resolver reports an unknown host, so a
+    working host would seem dead.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = hard if hard != resource.RLIM_INFINITY else _DESCRIPTORS_WISHED
     if most < (needed := connections + _DESCRIPTORS_BESIDE):
         wanted = f"want {needed} file descriptors for fetch.limits.connections: {connections}"
-        raise PlatformError(f"{wanted}, found a limit of {most} (ulimit -Hn): raise it, or have fewer")
+        raise PlatformError(
+            f"{wanted}, found a limit of {most} (ulimit -Hn): raise it, or set fewer connections"
+        )
     if soft != resource.RLIM_INFINITY and soft < min(most, _DESCRIPTORS_WISHED):
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS_WISHED), hard))
 

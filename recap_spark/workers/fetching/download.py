@@ -89,9 +89,7 @@ class _Network:
         self._order(partial(self._begin, work))
 
     def take(self) -> Iterator[Download]:
-        """Wait for one download and hand it over; its bytes leave the budget when the caller asks for the
-        next.
-        """
+        """Wait for one download and return it; its bytes count until the caller asks for the next."""
         finished = self.finished.get().result()
         yield finished.download
         self._order(partial(self.client.budget.give_back, finished.holder))

@@ -1,18 +1,19 @@
 """What the processes of one executor share about hosts: places in use, delays, failures, pauses
 
 Spark runs each task's Python in a process of its own, so a limit within a process is multiplied by the tasks
-that run at once. Four files in the executor's local folder, which Spark makes and removes, join them:
+that run at once. So the processes share four files in the executor's local folder, which Spark makes and
+removes:
 
 - `hosts.lock`, which stays empty: a place at a host is a lock on one byte beyond its end, at the hash of the
   host's name. The kernel drops a process's locks when it dies, by `kill -9` too, so no place is ever lost,
   and nothing has to be cleaned up. A place costs some 4 µs, and 17 µs where 900 others are held.
 - `delays`, a table in shared memory: when the next request to a host may start, on the clock of the machine.
-  Hosts whose names share one of its rows keep their delay together, which is more patience than they asked.
-- `failures`, another: how many requests to a host have failed in a row, and when the last did. A row says
-  whose it is; of hosts that share one the latest to fail has it, and the others count as sound.
-- `pauses`, another of the kind: until when a host has asked to be left alone.
+  Hosts whose names share one of its rows keep their delay together, and so wait longer than they asked for.
+- `failures`, another table: how many requests to a host have failed in a row, and when the last did. A row
+  names its host; where hosts share a row, it is that of the latest to fail, and the others count as sound.
+- `pauses`, a third table: until when a host has asked not to be requested.
 
-POSIX locks belong to a process, and closing any descriptor of the file drops them all: so a process opens
+POSIX locks belong to a process, and closing any descriptor of the file drops them all. So a process opens
 each folder once, and keeps count itself of what its own threads hold.
 """
 
@@ -57,7 +58,9 @@ class ExecutorState:
         self._threads = threading.Lock()
 
     def take(self, name: str, *, places: int) -> int | None:
-        """A place of `places` under a name that nobody on this executor holds, or None. Does not wait."""
+        """Take one of `places` under a name, unless all are held by this executor: then None. Does not
+        wait.
+        """
         first = _hash(name) * _PLACES_A_HOST
         with self._threads:
             for place in range(first, first + places):
@@ -86,14 +89,14 @@ class ExecutorState:
         return (count, last) if whose == _hash(name) else (0, 0.0)
 
     def add_failure(self, name: str) -> int:
-        """Count one more, and return how many they are."""
+        """Count one more failure, and return how many there are."""
         with self._alone(_FAILURES_AT + _hash(name) % _ROWS):
             count = self.failures(name)[0] + 1
             self._write_failures(name, count)
         return count
 
     def forgive(self, name: str) -> None:
-        """No failures: the host has answered."""
+        """Set a host's failures to none, because it has answered."""
         if self.failures(name)[0]:
             with self._alone(_FAILURES_AT + _hash(name) % _ROWS):
                 self._write_failures(name, 0)
@@ -104,7 +107,7 @@ class ExecutorState:
         return float(end) if whose == _hash(name) else 0.0
 
     def pause(self, name: str, *, until: float) -> None:
-        """Leave a host alone until then; a longer wish that is known stands."""
+        """Leave a host alone until then, unless a longer pause is known already."""
         row = _hash(name) % _ROWS
         with self._alone(_PAUSES_AT + row):
             end = max(until, self.pause_end(name))
@@ -150,7 +153,7 @@ def executor_state(environment: Mapping[str, str]) -> ExecutorState:
     if not folder:
         raise PlatformError(
             "fetch.limits.hosts_shared_by: executor: want SPARK_LOCAL_DIRS, which Spark sets for its Python "
-            "workers, found none: outside Spark, and where a platform hides it, say hosts_shared_by: process"
+            "workers, found none: outside Spark, or where a platform hides it, set hosts_shared_by: process"
         )
     return state_in(Path(folder) / "recap_spark")
 

@@ -32,7 +32,7 @@ class FetchError(Exception):
 
 
 def before_the_reply(cause: Exception) -> FetchError:
-    """Why no status line and headers came that could be used."""
+    """Why no usable status line and headers arrived."""
     if isinstance(cause, aiohttp.ClientConnectorError):
         return _connecting(cause)
     if isinstance(cause, ssl.SSLError):
@@ -57,7 +57,7 @@ def before_the_reply(cause: Exception) -> FetchError:
 
 
 def within_the_body(cause: Exception) -> FetchError:
-    """Why the body did not come to its end."""
+    """Why the body did not arrive to its end."""
     if isinstance(cause.__cause__, _BAD_ENCODING) or isinstance(cause, _BAD_ENCODING):
         return FetchError(FetchStatus.PROTOCOL, "undecodable Content-Encoding")
     return FetchError(FetchStatus.INCOMPLETE, type(cause).__name__)

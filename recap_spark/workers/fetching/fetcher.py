@@ -101,7 +101,9 @@ def _row(outcome: Outcome[Download], *, settings: FetchLimits) -> dict[str, Any]
 
 
 def _batched(rows: Iterable[dict[str, Any]], *, settings: FetchLimits) -> Iterator[pa.RecordBatch]:
-    """Close a batch as soon as it is full by rows or by bytes; one picture may exceed the bytes alone."""
+    """Close a batch as soon as its rows or bytes reach their limit; one picture alone may exceed the
+    bytes.
+    """
     held: list[dict[str, Any]] = []
     held_bytes = 0
     for row in rows:

@@ -1,4 +1,4 @@
-"""Manners: how often, and whether at all, a host may be called now"""
+"""Politeness: whether a host may be requested now, and how often"""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ class Hosts:
 
     @asynccontextmanager
     async def call(self, name: str, *, clock: asyncio.Timeout, delay_s: float) -> AsyncIterator[None]:
-        """Hold one of a host's places for one request, as soon as manners allow.
+        """Hold one of a host's places for one request, as soon as its limits allow.
 
-        `delay_s` is what lies between the starts of two requests to it.
+        `delay_s` is the least time between the starts of two requests to it.
         """
         host = self._host(name)
         host.callers += 1
@@ -110,7 +110,7 @@ class Hosts:
                 del self._hosts[idle]
 
     async def _place(self, name: str, host: _Host, *, clock: asyncio.Timeout) -> int | None:
-        """A place of the executor's, to be left by the caller; None where there is no executor."""
+        """A place of the executor's, which the caller must release; None where there is no executor."""
         if self._shared is None:
             return None
         places = self._limits.connections_per_host
@@ -135,8 +135,8 @@ class Hosts:
                 await asyncio.sleep(start - now)
 
     async def _await_verdicts(self, name: str, host: _Host, *, clock: asyncio.Timeout) -> None:
-        """Send nobody more to a host while requests under way, of whichever process, may show that it is
-        dead: each would be at the cost of a deadline.
+        """Wait with further requests to a host while some under way, in any process, may show that it is
+        dead: each further one could last a whole deadline.
         """
         while pause_s := self._doubt_s(name, host):
             host.ended.clear()
@@ -192,7 +192,7 @@ class Hosts:
             self._shared.pause(name, until=until)
 
     def _failures(self, name: str, host: _Host) -> tuple[int, float]:
-        """In a row, and when the last was."""
+        """How many in a row, and when the last was."""
         return (host.failures, host.failed_at) if self._shared is None else self._shared.failures(name)
 
     def _count_failure(self, name: str, host: _Host) -> None:

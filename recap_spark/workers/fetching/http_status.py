@@ -21,7 +21,9 @@ _STATUSES = {
 
 
 def refuse_status(reply: aiohttp.ClientResponse, *, longest_wait_s: float) -> None:
-    """Raise for any code but 200, with the wait that a 429 or 503 asks for, cut to the longest."""
+    """Raise for any code but 200; for 429 and 503 with the wait that the host asks for, at most the longest
+    allowed.
+    """
     code = reply.status
     if code == 200:
         return

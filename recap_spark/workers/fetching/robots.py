@@ -51,7 +51,9 @@ _NOT_KEPT = frozenset({FetchStatus.HOST_DOWN, FetchStatus.THROTTLED})
 
 
 class Robots:
-    """The robots.txt of every origin that is asked for anything; it is asked for once, whoever waits."""
+    """The robots.txt of every origin that is requested; each is fetched once, however many urls wait for
+    it.
+    """
 
     def __init__(
         self,
@@ -70,9 +72,9 @@ class Robots:
         self._asking: dict[str, asyncio.Task[Answer]] = {}
 
     async def admit(self, url: URL, *, clock: asyncio.Timeout) -> float:
-        """Raise unless the url may be asked for; return the seconds between two requests to its host.
+        """Raise unless the url may be requested; return the seconds between two requests to its host.
 
-        Waiting for robots.txt costs the url nothing of its deadline: it has one of its own.
+        The wait for robots.txt does not count towards the url's deadline; robots.txt has one of its own.
         """
         if self._limits.robots_txt == "ignore":
             return self._limits.host_delay_s

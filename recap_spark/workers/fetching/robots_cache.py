@@ -1,6 +1,6 @@
 """What origins' robots.txt said, for as long as it may be relied on: parsed in memory, as text on disk
 
-The disk is the executor's: one process asks, its neighbours read, and so do the tasks that come after it.
+The disk belongs to the executor: one process fetches a robots.txt, the others read it, and so do later tasks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _INSERT = "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)"
 
 @dataclass(frozen=True)
 class Answer:
-    """Rules, or why there are none to go by."""
+    """The rules, or the reason why there are none."""
 
     text: str
     status: FetchStatus | None  # None: the text holds, and an empty one allows everything

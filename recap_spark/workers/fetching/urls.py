@@ -36,7 +36,7 @@ def redirected_url(location: str, *, base: URL, limits: FetchLimits) -> URL:
 
 
 def plain_url(text: str) -> str:
-    """One spelling of all the spellings of a url: what opted-out urls are compared by.
+    """The one form of a url that all its spellings have in common: opted-out urls are compared by it.
 
     Scheme and host in lower case, no port where it is the scheme's own, no fragment, and percent-encoding
     only where it is needed. Raises FetchError for what is no absolute url.

@@ -13,7 +13,7 @@ _ENGLISH = "__label__en"
 
 
 def are_english(texts: Sequence[str | None], *, model: str) -> list[bool]:
-    """Whether the most probable language of each text is English; no text is not.
+    """Whether the most probable language of each text is English; false for null.
 
     Line ends become blanks, as in DataComp (baselines/apply_filter.py): fastText reads one line.
     """
@@ -26,7 +26,7 @@ def are_english(texts: Sequence[str | None], *, model: str) -> list[bool]:
 
 @lru_cache(maxsize=1)
 def load_model(path: str) -> Any:
-    """A fastText model of languages, loaded once a process.
+    """A fastText model for language identification, loaded once a process.
 
     Raises PlatformError where the library is missing, InputError where the file is no such model.
     """

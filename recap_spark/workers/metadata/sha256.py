@@ -9,10 +9,10 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def known_sha256(text: str | None) -> str | None:
-    """64 hexadecimal digits in lower case, whatever blanks and case they came in.
+    """64 hexadecimal digits, in lower case; capitals and blanks around them are accepted.
 
-    None for anything else, an empty text or an md5 among it: such a picture's hash is unknown, and no bytes
-    can differ from it.
+    None for anything else, such as an empty text or an md5: the hash of such a picture is unknown, so no
+    bytes are refused for it.
     """
     folded = (text or "").strip(BLANKS).lower()
     return folded if _HASH.fullmatch(folded) else None

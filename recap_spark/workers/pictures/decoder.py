@@ -1,14 +1,14 @@
-"""Frames in shared memory → frames in shared memory: a process that prepares one picture after another
+"""A process that prepares one picture after another: bodies in shared memory → answers in shared memory
 
-Run as `python -m recap_spark.workers.pictures.decoder`. A frame lies in a place, a file in memory whose
-descriptor was inherited; standard input and output only say in which, and how long it is. Such words fit any
-pipe whole, so neither side ever waits for the other to read on. The first frame holds the limits, and the
-rules by which pictures are prepared for their table, or null where their pixels are wanted. Each further one
-is a body, with its faces where there are rules; they are answered in order, each in the place of what it
-answers. The process ends with its input: it outlives nobody.
+Run as `python -m recap_spark.workers.pictures.decoder`. A body or an answer is a frame. It lies in a place, a
+file in memory whose descriptor the process inherited; standard input and output only say in which place, and
+how long the frame is. Such short messages fit any pipe, so neither side has to wait for the other to read.
+The first frame holds the limits, and the rules by which pictures are prepared for their table, or null where
+only their pixels are wanted. Each further one is a body, with its faces where there are rules. Answers come
+in order, each in the place of its body. The process ends when its input ends.
 
-It bounds itself: memory by RLIMIT_DATA, a picture's CPU time by a timer whose signal kills. So a codec that
-crashes, hangs or swells takes this process along, and nothing else.
+It limits itself: its memory by RLIMIT_DATA, the CPU time of a picture by a timer whose signal kills. So a
+codec that crashes, hangs or takes too much memory ends this process and nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ _KEPT_BYTES = 1 << 20  # of a place between two frames: memory that is there alr
 
 
 def write_frame(stream: int, place: int, header: Header, body: bytes) -> None:
-    """Lay a frame into a place, and tell the reader of the stream. It may be gone: see `read_frame`."""
+    """Write a frame into a place and tell the reader of the stream, which may have ended: see
+    `read_frame`.
+    """
     encoded = json.dumps(header).encode()
     if os.pwritev(place, (encoded, body), 0) < len(encoded) + len(body):
         raise MemoryError(f"want {len(body)} bytes of shared memory, found less")
@@ -47,7 +49,7 @@ def write_frame(stream: int, place: int, header: Header, body: bytes) -> None:
 
 
 def read_frame(stream: int) -> tuple[int, Header, bytes] | None:
-    """The next frame and its place, which is free then; None where the stream ends."""
+    """The next frame and its place, which may then be used again; None where the stream ends."""
     words = os.read(stream, _WORDS.size)  # never a part of them: writes to a pipe this short are whole
     if not words:
         return None
@@ -79,7 +81,7 @@ def main() -> None:
 
 
 def _private_output() -> int:
-    """Standard output under a number of its own; codecs that print, print nowhere."""
+    """Standard output under another number, so that text printed by codecs does not get into the answers."""
     answers = os.dup(1)
     # Python's own last words stay readable.
     sys.stderr = os.fdopen(os.dup(2), "w")

@@ -26,7 +26,7 @@ class DeadError(Exception):
 
 
 class KilledError(DeadError):
-    """Somebody else ended it: a machine short of memory, say, whatever the picture was."""
+    """Something other than the picture ended the decoder: a machine short of memory, say."""
 
 
 class DecoderProcess:
@@ -64,9 +64,9 @@ class DecoderProcess:
             write_frame(self._asked, self._free.pop(), header, body)
 
     def take(self) -> tuple[Header, bytes] | None:
-        """The next answer; None where it says no more than that the decoder is ready.
+        """The next answer; None where it only says that the decoder is ready.
 
-        Raises DeadError if there will be none, and PlatformError if the decoder never was ready.
+        Raises DeadError where the decoder ended without it, and PlatformError where it never became ready.
         """
         frame = read_frame(self.answers)
         if frame is None:
@@ -83,16 +83,16 @@ class DecoderProcess:
         return header, answer
 
     def stop(self) -> None:
-        """End the process in the middle of its work; what it should have answered is its death."""
+        """End the process in the middle of its work; `take` then raises DeadError."""
         self._process.kill()
 
     def kill(self) -> None:
-        """As `stop`, for one of whom nothing more is asked."""
+        """As `stop`, where no answer is awaited any more."""
         self.stop()
         self.close()
 
     def close(self) -> int:
-        """Let the process end, and return what it ended with. Once more is no harm."""
+        """Let the process end, and return its exit code. May be called again."""
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
             stream.close()

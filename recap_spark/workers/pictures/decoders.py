@@ -1,4 +1,4 @@
-"""Bodies → prepared pictures, by processes that may die of them"""
+"""Bodies → prepared pictures, by processes that a picture may kill"""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def prepare_all(
     """Yield one outcome per parcel, in the order they finish.
 
     Parcels are drawn only as fast as outcomes are taken, two for each decoder. A picture that kills its
-    decoder, or would have passed its memory or time, is a `decoder_crash`, and a new decoder takes the next
-    one. Where somebody else killed the decoder, the picture is given to another one, once. Raises
-    PlatformError if none can be started.
+    decoder, or would have exceeded its memory or time, is a `decoder_crash`, and a new decoder takes the next
+    one. Where something other than the picture killed the decoder, the picture is given to another one, once.
+    Raises PlatformError where no decoder can be started.
     """
     with _decoders(rules, decode) as decoders:
         for parcel in parcels:
@@ -79,7 +79,8 @@ class _Decoder:
 class _Decoders:
     """Processes, each with one picture at work and one that waits for it. For one thread.
 
-    A thread for each would cost more than the pictures' travel: with one to wait, no process is ever idle.
+    A thread for each would cost more than handing the pictures over; with one waiting, no process is ever
+    idle.
     """
 
     def __init__(self, order: Header, *, processes: int, patience_s: float) -> None:
@@ -95,7 +96,9 @@ class _Decoders:
         return self.under_way >= _AT_ONCE * self._processes
 
     def give(self, parcel: Parcel[Any], *, is_again: bool = False) -> None:
-        """Have a parcel prepared by whichever decoder has the least to do. Not where all are full."""
+        """Have a parcel prepared by the decoder with the least to do. Must not be called when all are
+        full.
+        """
         assert parcel.body is not None
         for idle in [one for one in self._alive if not one.parcels and not one.process.is_running]:
             self._forget(idle)  # whatever ended it while nobody asked was no picture's doing
@@ -107,7 +110,7 @@ class _Decoders:
         self.under_way += 1
 
     def finished(self, *, wait: bool = False) -> Iterator[Outcome[Any]]:
-        """What is finished by now, or where `wait` says so, by the time that anything has come."""
+        """The outcomes that are ready; with `wait`, not before there is something from a decoder."""
         answers = self._answers.select(self._patience_s if wait else 0)
         if wait and not answers:
             for decoder in self._alive:

@@ -1,8 +1,8 @@
 """An open picture → its EXIF as JSON, by img2dataset's names
 
-img2dataset (1.47, downloader.py) stores what exifread says without details: `{"Image Make": "…",
-"EXIF FNumber": "14/5", "GPS GPSLatitude": "[52, 31, 12]"}`. Tags that are bytes of the maker's own are left
-out here as there; enumerated values are their numbers, where exifread has words.
+img2dataset (1.47, downloader.py) stores what exifread says without details: `{"Image Make": "…", "EXIF
+FNumber": "14/5", "GPS GPSLatitude": "[52, 31, 12]"}`. As there, tags with bytes in a camera maker's own
+format are left out. Enumerated values appear as numbers, where exifread has words.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POINTERS = frozenset({ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo})
 
 
 def exif_json(image: Image.Image) -> str | None:
-    """What EXIF says, in at most 64 KiB of ASCII; None where it says nothing, or more, or is too broken to be
+    """The EXIF as at most 64 KiB of ASCII; None where there is none, or it is longer or too broken to be
     read.
 
     For a picture whose pixels are loaded: a PNG's EXIF may be behind them.

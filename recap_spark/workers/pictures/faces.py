@@ -28,10 +28,10 @@ _REACH = 6
 
 
 def usable_boxes(boxes: Sequence[Box | None] | None) -> tuple[UsableBox, ...]:
-    """The boxes that say where a face is: x0 <= x1 and y0 <= y1, cut to the picture's edges.
+    """The boxes that name a part of the picture: x0 <= x1 and y0 <= y1, cut to the picture's edges.
 
-    A box that is null, or not of four numbers, says nothing of any place: it is left out, and costs neither
-    the other boxes nor the picture.
+    A box that is null, or not of four numbers, is left out; the other boxes and the picture are used all the
+    same.
     """
     return tuple(_ordered(box) for box in boxes or () if box is not None and _is_a_box(box))
 

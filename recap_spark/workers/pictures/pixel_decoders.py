@@ -1,7 +1,7 @@
-"""Stored pictures → their pixels, by processes that may die of them
+"""Stored pictures → their pixels, by processes that a picture may kill
 
-What was fetched has been decoded once, but a JPEG at an eighth of its size and without its colours. The whole
-of it may still be a codec's death, which must not be the death of a task, attempt after attempt.
+A picture was decoded once when it was fetched, but a JPEG only at an eighth of its size and without colours.
+Decoding all of it may still crash the codec, which must not crash the task at every attempt.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ _log = logging.getLogger(__name__)
 
 
 class PixelDecoders:
-    """As many decoders as threads ask at once. They stay until this object goes, or its process."""
+    """One decoder for each thread that decodes at the same time. They live as long as this object or its
+    process.
+    """
 
     def __init__(self, limits: DecodeLimits) -> None:
         self._order = {"limits": asdict(limits), "rules": None}
@@ -35,8 +37,8 @@ class PixelDecoders:
     def decode(self, body: bytes) -> Image.Image:
         """RGB, as `pictures.decode_rgb` decodes it.
 
-        Raises PictureError, also for a picture that killed its decoder, and PlatformError if none can be
-        started, or somebody kills the second as well.
+        Raises PictureError, also where the picture killed its decoder, and PlatformError where no decoder can
+        be started, or something other than the picture killed the second one as well.
         """
         try:
             header, pixels = self._asked_twice(body)
@@ -49,7 +51,7 @@ class PixelDecoders:
         return Image.frombytes("RGB", (width, height), pixels)
 
     def close(self) -> None:
-        """Let the decoders end that are not at work."""
+        """End the decoders that are idle."""
         self._end()
 
     def _asked(self, body: bytes) -> tuple[Header, bytes]:
@@ -65,7 +67,7 @@ class PixelDecoders:
         return answer
 
     def _asked_twice(self, body: bytes) -> tuple[Header, bytes]:
-        """Once more where somebody killed the first decoder."""
+        """Ask again where something other than the picture killed the first decoder."""
         try:
             return self._asked(body)
         except KilledError as death:

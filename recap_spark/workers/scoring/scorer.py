@@ -102,7 +102,7 @@ def load_scorer(spec: ScorerSpec, device: str) -> Scorer:
 
 
 def prepare_pairs(scorer: Scorer, row: Row) -> Pairs:
-    """Wants `uid`, `bytes` and `captions`, a list of {captioner, caption}."""
+    """Decode the image of one row of `uid`, `bytes` and `captions`, a list of {captioner, caption}."""
     from recap_spark.models.pixels import fit_pixels, to_pixels
 
     captions = {entry["captioner"]: entry["caption"] for entry in row["captions"]}

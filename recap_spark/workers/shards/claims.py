@@ -1,4 +1,4 @@
-"""What stands beside a picture, in json or in a row → what it says of the picture"""
+"""The metadata of a picture, from JSON or a row → what it says of the picture"""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UID_KEY = re.compile(r"([0-9a-f]{32})(?:-\d+)?")  # the resharder numbers the r
 
 @dataclass(frozen=True, kw_only=True)
 class Claims:
-    """Each may be wrong."""
+    """What metadata says of a picture; any of it may be wrong."""
 
     uid: str | None = None
     sha256: str | None = None  # of the bytes as they were downloaded, before img2dataset resized them
@@ -30,18 +30,18 @@ class Claims:
     failed: bool = False  # img2dataset has no picture of this row
 
     def contradicts(self, other: Claims) -> bool:
-        """Whether the two speak of different pictures."""
+        """Whether the two describe different pictures."""
         pairs = (self.uid, other.uid), (self.sha256, other.sha256)
         return any(one is not None and two is not None and one != two for one, two in pairs)
 
     def completed(self, other: Claims) -> Claims:
-        """The same, with what only the other says."""
+        """The same, with the other's values where this one has none."""
         said = {name: getattr(self, name) or getattr(other, name) for name in ("uid", "sha256", "md5", "url")}
         return Claims(failed=self.failed, **said)
 
 
 def claims_of(said: Mapping[str, Any]) -> Claims:
-    """Values of other types than are wanted say nothing."""
+    """The claims in a record; values of other types than expected are ignored."""
     texts = {name: _text(said.get(name)) for name in SAID}
     uid = texts["uid"]
     return Claims(
@@ -54,7 +54,9 @@ def claims_of(said: Mapping[str, Any]) -> Claims:
 
 
 def claims_in_json(body: bytes | None) -> Claims:
-    """Of an object, in whatever encoding; nothing where it is none, as of a picture without metadata."""
+    """The claims in a JSON object of any encoding; none where it is no object, as for a picture without
+    metadata.
+    """
     try:
         try:
             said = json.loads(body or b"{}")
@@ -66,7 +68,7 @@ def claims_in_json(body: bytes | None) -> Claims:
 
 
 def uid_in(key: str) -> str | None:
-    """The uid that a key is, as DataComp's resharder and export name their members."""
+    """The uid that a key consists of, as DataComp's resharder and export name their members; else None."""
     name = _UID_KEY.fullmatch(key.rpartition("/")[2])
     return name.group(1) if name else None
 
@@ -76,7 +78,7 @@ NOTHING_SAID = Claims()
 
 @dataclass
 class SideRows:
-    """The rows of a side file, and which of them have found their picture."""
+    """The rows of a side file, and which of them belong to a picture that was found."""
 
     rows: list[tuple[str, Claims]]  # by key
     _at: dict[str, int] = field(default_factory=dict)

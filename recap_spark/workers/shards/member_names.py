@@ -26,7 +26,9 @@ class MemberName:
 
     @property
     def spellings(self) -> tuple[str, ...]:
-        """What a side file may call it, the most exact first: tars of a folder have it before each name."""
+        """The names that a side file may use for it, the most exact first: tars of a folder put it before
+        each name.
+        """
         return self.stem, self.stem.rpartition("/")[2], self.key, self.key.rpartition("/")[2]
 
     def is_picture(self, head: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Parquet of pictures, or of what is said of a tar's → its rows"""
+"""A Parquet file of pictures, or of the metadata of a tar's pictures → its rows"""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def side_rows(source: str, path: str) -> SideRows:
 
 
 def describe_parquet(source: str, path: str, *, largest_bytes: int) -> Iterator[Described]:
-    """One for every row. Pictures are read only where nothing but their bytes can say whose they are."""
+    """A description of every row. Pictures are read only where nothing but their bytes identifies them."""
     is_known = bool({"uid", "sha256"} & set(columns_of(source, path).names))
     for at, (key, said, body) in enumerate(_rows(source, path, with_picture=not is_known)):
         claims = claims_of(said)

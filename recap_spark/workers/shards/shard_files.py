@@ -31,7 +31,7 @@ class ShardFault(Exception):  # noqa: N818  the field's word for what is wrong w
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What a shard says of one picture, or of members that have none."""
+    """What a shard says of one picture, or of a key whose members are no picture."""
 
     position: int  # the member of the tar, or the row, from 0; below 0 where it is described and not there
     key: str
@@ -55,5 +55,5 @@ def is_tar(path: str) -> bool:
 
 
 def without_suffix(path: str) -> str:
-    """What a tar and its side file have in common: `part/00000`."""
+    """What the names of a tar and of its side file have in common: `part/00000`."""
     return re.sub(r"\.parquet$", "", _TAR.sub("", path))

@@ -27,8 +27,8 @@ class ShardFile:
 def list_shards(source: str) -> list[ShardFile]:
     """The shards of a folder, on any file system that Arrow reads, in the order of their names.
 
-    Names that begin with `_` or `.` are somebody's unfinished work, and an export's files of captions have
-    no pictures. Raises InputError where there are none.
+    Names that begin with `_` or `.` are left out as unfinished, and an export's files of captions as they
+    have no pictures. Raises InputError where there are no shards.
     """
     storage, root = storage_of(source)
     if storage.get_file_info(root).type != fs.FileType.Directory:

@@ -58,7 +58,7 @@ class _Want:
 
 @dataclass(frozen=True)
 class _Meant:
-    """A picture, and the samples that it is for. They agree on its faces."""
+    """A picture and the samples that it is for, all of which have the same faces on it."""
 
     held: Held
     wants: list[_Want]
@@ -119,7 +119,7 @@ def read_shards(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Itera
 
 
 def find_faults(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
-    """A fault of DESCRIBED for each file: why it held less than was said of it."""
+    """The fault of each file, as a row of DESCRIBED: why it held less than was described."""
     for batch in batches:
         rows = [_why_short(reading, shard["file"]) for shard in rows_of(batch)]
         yield pa.RecordBatch.from_pylist(rows, schema=DESCRIBED)
@@ -174,7 +174,7 @@ def _fault(file: str, reason: RejectReason, detail: str) -> Row:
 
 
 def _meant(reading: Reading, file: str, wanted: Iterable[Row]) -> Iterator[_Meant]:
-    """The pictures of a shard that are wanted, once for all samples that see the same faces on them."""
+    """The wanted pictures of a shard, each once for all samples that have the same faces on it."""
     wants: dict[int, list[_Want]] = defaultdict(list)
     for one in wanted:
         faces = usable_boxes(one["face_bboxes"])

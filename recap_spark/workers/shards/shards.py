@@ -109,7 +109,7 @@ def _opened_all(names: dict[str, str], shards: ShardFormat) -> Iterator[list[Sin
 
 
 def storage_of(folder: str) -> tuple[fs.FileSystem, str]:
-    """The file system a folder or URL is on, and its path there."""
+    """The Arrow file system of a folder or URL, and its path there."""
     scheme, colon, rest = folder.partition(":/")
     if not colon or "/" in scheme:
         return fs.LocalFileSystem(), str(Path(folder).resolve())
@@ -123,7 +123,7 @@ def storage_of(folder: str) -> tuple[fs.FileSystem, str]:
 
 
 def _as_jpeg(row: Row, decoders: PixelDecoders, *, quality: int) -> bytes | None:
-    """A JPEG goes out as it came in; anything else is decoded by rule and encoded once.
+    """A JPEG as it came; anything else decoded by the usual rules and encoded once.
 
     None for what does not decode, and for what no JPEG can hold: its sides end at 65,500 pixels.
     """

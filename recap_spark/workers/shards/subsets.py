@@ -84,7 +84,7 @@ def contains(subset: Halves, uids: Sequence[str]) -> npt.NDArray[np.bool_]:
 
 
 def pack_uids(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Rows of PACKED for rows of (uid), in their order: one for many uids."""
+    """Rows of PACKED, each with many uids, for rows of (uid), in their order."""
     held: list[Any] = []
     for batch in batches:
         for uid in values_of(batch.column(0)):

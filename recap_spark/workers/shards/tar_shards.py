@@ -1,4 +1,4 @@
-"""A tar of pictures → what it holds, counted to the last member; the pictures that are wanted"""
+"""A tar of pictures → a description of every member in it, or the pictures that are wanted"""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class _Contents:
 
 
 def describe_tar(source: str, path: str, *, side: SideRows, largest_bytes: int) -> Iterator[Described]:
-    """One for every picture, for every key without a picture, and for every row of the side file that has
-    none in the tar: so every member is in some count.
+    """A description of every picture, of every key without a picture, and of every row of the side file that
+    has none in the tar: so every member is counted.
 
     Raises ShardFault, after what came before it, at the place where the file stops being readable.
     """
@@ -130,7 +130,7 @@ def _of_picture(picture: _Picture, said: Claims) -> Described:
 
 @contextmanager
 def _opened(source: str, path: str) -> Iterator[Stream]:
-    """The tar's bytes, decompressed where they are not a tar's: by content, whatever the suffix says."""
+    """The tar's bytes, decompressed where needed: decided by the content, whatever the suffix says."""
     storage, root = storage_of(source)
     with storage.open_input_stream(f"{root}/{path}", compression=None) as raw:
         start = raw.read(4)

@@ -1,7 +1,7 @@
 """A stream of bytes → the members of a tar, one at a time, none of them trusted
 
-Python's tarfile reads a header's extension of any length into memory and keeps every member it has seen; here
-a name is a name and never a path, and nothing longer than its limit is read.
+Python's tarfile reads a header's extension of any length into memory and keeps every member it has seen. Here
+a name is never used as a path, and nothing longer than its limit is read.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"L", b"K", b"x", b
 
 
 class TarFault(Exception):  # noqa: N818  the field's word for what is wrong with a file
-    """The stream is no tar, or ends early. The members that came before stand."""
+    """The stream is no tar, or ends early. The members that came before remain valid."""
 
 
 class Stream(Protocol):
@@ -52,8 +52,8 @@ class _Header:
 def members(stream: Stream, *, wants: Callable[[Member], bool]) -> Iterator[Member]:
     """The regular files of a tar (POSIX ustar and pax, GNU long names), in order.
 
-    Only the bodies that `wants` asks for, from all else of the member, are read; others are passed over.
-    Raises TarFault at the place where the stream stops being a tar, or ends without tar's end mark.
+    Bodies are read only of the members for which `wants` is true; the others are skipped. Raises TarFault at
+    the place where the stream stops being a tar, or where it ends without tar's end mark.
     """
     given: dict[str, str] = {}
     position = 0
@@ -80,7 +80,7 @@ def members(stream: Stream, *, wants: Callable[[Member], bool]) -> Iterator[Memb
 
 
 def _completed(stream: Stream, member: Member, *, wants: Callable[[Member], bool]) -> Member:
-    """The same with its body, if it is wanted; the stream is behind it then."""
+    """The member with its body, if it is wanted; the stream then stands behind the member."""
     rest, padding = member.size - len(member.head), _padding(member.size)
     if not wants(member):
         _skip(stream, rest + padding, member.name)

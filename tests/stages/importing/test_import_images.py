@@ -263,8 +263,10 @@ def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, set
         "unmatched": 2,
         "unrecognised": 1,
     }
-    assert "2 pictures are of no sample, by uid, hash or url, such as key 'x'" in caplog.text
-    assert "1 keys hold no picture that is known as one, such as key 'notes' of 3.tar" in caplog.text
+    assert "2 pictures match no sample by uid, hash or url, such as key 'x'" in caplog.text
+    assert (
+        "1 keys have no member that is recognised as a picture, such as key 'notes' of 3.tar" in caplog.text
+    )
     assert statuses(lake) == {uid("a"): ("ok", True)}
 
 

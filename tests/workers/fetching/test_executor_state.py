@@ -233,5 +233,5 @@ def test_places_are_left_when_a_fetch_ends_early(web, limits, tmp_path, monkeypa
 def test_an_executor_that_is_not_there_is_an_error_that_says_what_to_do(limits, monkeypatch):
     monkeypatch.delenv("SPARK_LOCAL_DIRS", raising=False)
     request = Request(uid="u", url="http://127.0.0.1/", sha256=None, attempts=0)
-    with pytest.raises(PlatformError, match="say hosts_shared_by: process"):
+    with pytest.raises(PlatformError, match="set hosts_shared_by: process"):
         list(download_all([request], settings=replace(limits, hosts_shared_by="executor")))
