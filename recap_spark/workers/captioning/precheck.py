@@ -1,4 +1,4 @@
-"""Can this captioner work here? Asked of one worker in seconds, before any worker loads weights for minutes"""
+"""Can this captioner work here? Asked of one worker in seconds, before any loads weights for minutes"""
 
 from __future__ import annotations
 
