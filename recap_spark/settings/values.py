@@ -37,6 +37,22 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 _SERVER = re.compile(r"[\w.-]+:\d+(/.*)?")
+# What Spark's file systems, those of platforms among them, are known by.
+_STORES = (
+    "s3",
+    "s3a",
+    "s3n",
+    "gs",
+    "abfs",
+    "abfss",
+    "wasb",
+    "wasbs",
+    "hdfs",
+    "viewfs",
+    "dbfs",
+    "oss",
+    "file",
+)
 _TRACKING = ("http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
 
 
@@ -57,6 +73,9 @@ def _place(path: str) -> str:
     """The same with the home folder in place of `~/`: workers may have another home."""
     if not path or "\0" in path:
         raise ValueError("want a path or a URL that is not empty")
+    scheme = _SCHEME.match(path)
+    if scheme and scheme[1].lower() not in _STORES:
+        raise ValueError(f"want a path, or a URL of {', '.join(_STORES)}, found one of {scheme[1]}")
     if path == "~" or path.startswith("~/"):
         return os.path.expanduser(path)
     if path.startswith("~"):

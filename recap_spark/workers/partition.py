@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import pyarrow as pa
 
+from recap_spark.workers.refusals import refused_once
 from recap_spark.workers.rows import Row, rows_of
 
 M_co = TypeVar("M_co", covariant=True)
@@ -63,7 +64,8 @@ def loaded(spec: Spec[M], device: str) -> M:
     with _loaded.lock:
         if _loaded.key != (spec, device):
             _loaded.key, _loaded.model = None, None
-            _loaded.model = spec.load(device)
+            with refused_once(f"{spec!r} on {device.partition(':')[0]}"):
+                _loaded.model = spec.load(device)
             _loaded.key = (spec, device)
         model: M = _loaded.model
         return model

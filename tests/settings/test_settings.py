@@ -235,7 +235,7 @@ session:
     spark.hadoop.fs.azure.sas.fixed.token.lake: canary
     spark.hadoop.fs.azure.sas.container.lake: canary
 ingest:
-  source: https://lake.example.org/metadata?X-Amz-Signature=canary
+  source: s3://lake/metadata?X-Amz-Signature=canary
 tracking:
   uri: https://user:canary@mlflow.example.org/api
 """,

@@ -74,6 +74,8 @@ def test_a_file_that_is_no_plain_yaml_is_refused_with_its_line(tmp_path, written
         ("session: {start_timeout_s: -1}", "want at least 0, found -1"),
         ("tracking: {uri: htps://mlflow.test}", "want a path, or a URI of http, https"),
         ("lake: {root: ~other/lake}", "want ~/ for your own home folder"),
+        ("lake: {root: 's4://bucket/lake'}", "want a path, or a URL of s3, s3a"),
+        ("tracking: {uri: 'mlflow.test:5000'}", "such as http://mlflow.test:5000"),
         ("score: {scorer: {preference_scale: .inf}}", "want a finite number"),
     ],
 )

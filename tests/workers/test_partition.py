@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pytest
 
+from recap_spark.errors import PlatformError, WeightsError
 from recap_spark.workers.partition import ahead, loaded, run_partition
 
 ANSWER = pa.schema([("uid", pa.string()), ("size", pa.int64())])
@@ -18,7 +19,7 @@ class Spec:
     name: str
     batch_size: int = 4
     decode_threads: int = 2
-    loads: list[str] = field(default_factory=list, hash=False, compare=False)
+    loads: list[str] = field(default_factory=list, hash=False, compare=False, repr=False)
 
     def load(self, device: str) -> "Spec":
         self.loads.append(device)
@@ -95,3 +96,37 @@ def test_the_reader_stays_a_bounded_way_ahead():
     # One is taken, three wait, and one more is in the reader's hand.
     assert len(drawn) <= 5
     items.close()
+
+
+def test_a_model_that_cannot_be_loaded_is_tried_once_an_executor(tmp_path, monkeypatch):
+    class Damaged(Spec):
+        def load(self, device: str) -> Spec:
+            super().load(device)
+            raise WeightsError("model.safetensors: want 9 bytes, found 8")
+
+    damaged, sound = Damaged("damaged"), Spec("sound")
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
+    for device in ("cuda:0", "cuda:1"):
+        with pytest.raises(WeightsError, match="want 9 bytes, found 8"):
+            loaded(damaged, device)
+    assert damaged.loads == ["cuda:0"]
+    assert loaded(sound, "cuda:0") is sound
+    (tmp_path / "next").mkdir()
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "next"))
+    with pytest.raises(WeightsError):
+        loaded(damaged, "cuda:0")
+    assert damaged.loads == ["cuda:0", "cuda:0"]
+
+
+def test_an_accelerator_s_own_fault_is_not_remembered(tmp_path, monkeypatch):
+    class Unlucky(Spec):
+        def load(self, device: str) -> Spec:
+            super().load(device)
+            raise PlatformError("no memory left on the GPU")
+
+    unlucky = Unlucky("unlucky")
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
+    for _ in range(2):
+        with pytest.raises(PlatformError):
+            loaded(unlucky, "cuda:0")
+    assert len(unlucky.loads) == 2

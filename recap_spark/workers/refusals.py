@@ -1,0 +1,40 @@
+"""A model that cannot be loaded is loaded once on an executor, and not by each of a task's four attempts
+
+Spark tries a failed task again whatever it failed by, in another process. What is wrong with weights or
+settings is wrong for that one too, and says so minutes later.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recap_spark.errors import SettingsError, WeightsError
+
+_LASTING = {kind.__name__: kind for kind in (SettingsError, WeightsError)}
+
+
+@contextmanager
+def refused_once(what: str) -> Iterator[None]:
+    """Load `what`, a text that no other model has, unless a process of this executor found that it cannot
+    be loaded: then its error is raised again.
+
+    It is noted in the folder that Spark gives an executor for its lifetime; without one nothing is noted.
+    """
+    folder = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
+    note = Path(folder, f"refused-{hashlib.sha256(what.encode()).hexdigest()}.json") if folder else None
+    if note is not None and note.exists():
+        name, message = json.loads(note.read_text())
+        raise _LASTING[name](message)
+    try:
+        yield
+    except (SettingsError, WeightsError) as error:
+        if note is not None and note.parent.is_dir():
+            partial = note.with_suffix(f".{os.getpid()}")
+            partial.write_text(json.dumps([type(error).__name__, str(error)]))
+            partial.replace(note)
+        raise
