@@ -134,7 +134,7 @@ def test_two_runs_at_once_replace_each_row_once(filled, web, patient):
 
 class StoppedAfterOneSlice:
     @contextmanager
-    def stage(self, name, *, rows):
+    def stage(self, name, *, rows, underway):
         def advance(rows, *, note):
             raise InterruptedError
 
@@ -146,6 +146,6 @@ class Together:
         self.barrier = barrier
 
     @contextmanager
-    def stage(self, name, *, rows):
+    def stage(self, name, *, rows, underway):
         self.barrier.wait()
         yield lambda rows, *, note: None

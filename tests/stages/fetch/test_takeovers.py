@@ -71,7 +71,7 @@ def test_rows_that_a_setting_refused_are_said_and_tried_again_once_it_is_changed
 
         wide = with_limits(settings, tmp_path, ports=None, hash_mismatch="keep")
         again = partial(retry.retry_rows, lake, wide, QUIET)
-        with pytest.raises(SettingsError, match=r"want statuses of ok, bad_url, .*; found badurl"):
+        with pytest.raises(SettingsError, match=r"want statuses among ok, bad_url, .*; found badurl"):
             again(statuses=["badurl"], hosts=[])
         assert again(statuses=["bad_url"], hosts=["127.0.0.1"]) == 40
         assert statuses(lake) == {"ok": 40, "bad_url": 2}
