@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -11,13 +13,16 @@ from urllib.parse import urlparse
 import duckdb
 import matplotlib.pyplot
 import mlflow
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import readme
 import webdataset
 from deltalake import DeltaTable
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
+from readme_reader import Reader
 from repository import ROOT
 from rich.console import Console
 
@@ -301,3 +306,49 @@ def test_a_notebook_runs_over_the_tables(finished, path):
     finally:
         matplotlib.pyplot.close("all")
         spark.sql("USE default")
+
+
+@pytest.fixture(scope="module")
+def reader(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Somebody in a folder with this lake, shards, published metadata, and the web as it was."""
+    spark = finished.lake.spark
+    metadata = Path(finished.settings.ingest.source)
+    web = urlparse(finished.lake.read(SAMPLES).where("url LIKE 'http://127%'").first()["url"])
+    reader = Reader(tmp_path_factory.mktemp("reader"), finished.root, metadata, host=web.hostname or "")
+    reader.settle()
+    shutil.copytree(finished.export / "webdataset", reader.folder / "shards")
+    _publish(finished, reader.folder / "published")
+    # Those of a test above, whose captioner is none of conf: `all` would score them.
+    others = finished.lake.read(CAPTIONS).where(F.col("captioner") != view_captioner(finished.settings))
+    finished.lake.delete(CAPTIONS, others.select("captioner"))
+    changed = ("spark.sql.shuffle.partitions", "spark.databricks.delta.snapshotPartitions")
+    before = {key: spark.conf.get(key) for key in changed}
+    with pytest.MonkeyPatch.context() as patch, serve(metadata.parent, port=web.port):
+        patch.chdir(reader.folder)
+        patch.delenv("RECAP_CONF", raising=False)
+        patch.setenv("PYSPARK_GATEWAY_PORT", "0")  # as where a platform has a session, which is left open
+        yield reader
+    for key, value in before.items():
+        spark.conf.set(key, value)
+    spark.sql("USE default")
+
+
+def _publish(finished: Finished, folder: Path) -> None:
+    """Four captions as published of pictures in the lake, and four of pictures that nobody fetched yet."""
+    columns = "url", "sha256", "org_caption", "caption AS re_caption"
+    fetched = finished.lake.read(IMAGES).where("status = 'ok' AND sha256_matches").select("uid")
+    captions = finished.lake.read(CAPTIONS).where("finish_reason = 'stop'")
+    samples = finished.lake.read(SAMPLES).join(captions, on="uid").join(fetched, on="uid")
+    rows = [row.asDict() for row in samples.dropDuplicates(["uid"]).selectExpr(*columns).limit(4).collect()]
+    rows += [row | {"url": f"{row['url']}?again"} for row in rows]
+    folder.mkdir()
+    pq.write_table(pa.Table.from_pylist(rows), folder / "0.parquet")
+
+
+@pytest.mark.parametrize("line", readme.RUN)
+def test_a_command_of_readme_runs(reader, line):
+    said = reader.run(line)
+    assert said
+    assert [
+        words for start, words in readme.SHOWN.items() if line.startswith(start) and words not in said
+    ] == []
