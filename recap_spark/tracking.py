@@ -82,16 +82,27 @@ def stage_run(
 
 @contextmanager
 def _answering(settings: Settings) -> Iterator[None]:
-    """An MLflow that fails is said in one line. What a stage had committed by then stays."""
+    """An MLflow that fails is said in one line, unless it fails while it is told what a stage failed by: then
+    that is said. What a stage had committed by then stays.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
+        if stage := next((each for each in _contexts(error) if isinstance(each, RecapError)), None):
+            raise stage from None
         where = public(tracking_uri(settings))
         raise PlatformError(
             f"tracking.uri: want MLflow at {where} to answer, found: {error!s:.300}"
         ) from error
+
+
+def _contexts(error: BaseException) -> Iterator[BaseException]:
+    """The errors that were being handled when this one was raised, the last first."""
+    while error.__context__ is not None:
+        error = error.__context__
+        yield error
 
 
 def await_server(settings: Settings) -> None:

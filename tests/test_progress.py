@@ -8,11 +8,14 @@ from rich.console import Console
 from recap_spark.progress import Progress
 
 
-def reported(caplog, *, underway=None, wait_s=0.1):
+def reported(caplog, *, underway=None, lines=2, every_s=0.02):
+    """What a stage logs that works until there are so many lines."""
     caplog.set_level(logging.INFO, logger="recap_spark.progress")
     quiet = Progress(Console(quiet=True))
-    with quiet.stage("fetch", rows=10, underway=underway, every_s=0.02) as advance:
-        time.sleep(wait_s)
+    with quiet.stage("fetch", rows=10, underway=underway, every_s=every_s) as advance:
+        deadline = time.monotonic() + 30
+        while len(caplog.records) < lines and time.monotonic() < deadline:
+            time.sleep(0.005)
         advance(10, note="unit 0 of 1")
     return [record.message for record in caplog.records]
 
@@ -35,4 +38,4 @@ def test_no_more_rows_are_shown_than_there_are(caplog):
 
 
 def test_a_stage_shorter_than_the_pause_has_its_last_line(caplog):
-    assert len(reported(caplog, wait_s=0.0)) == 1
+    assert len(reported(caplog, lines=0, every_s=60)) == 1

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import socket
 
+import mlflow
 import pytest
 
-from recap_spark.errors import PlatformError
-from recap_spark.tracking import await_server
+from recap_spark.errors import PlatformError, WeightsError
+from recap_spark.tracking import await_server, stage_run
 
 
 def tracked(settings, uri):
@@ -21,6 +22,34 @@ def test_a_server_that_takes_no_connection_is_said_with_its_address(settings):
     away = f"http://user:secret@127.0.0.1:{port}/mlflow"
     with pytest.raises(PlatformError, match=rf"want an MLflow server at http://127\.0\.0\.1:{port}, found: "):
         await_server(tracked(settings, away))
+
+
+@pytest.fixture
+def _same_server_after():
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+@pytest.mark.usefixtures("_same_server_after")
+def test_an_mlflow_that_is_away_hides_no_error_of_the_stage(settings, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # made in milliseconds, and SQLite in seconds
+    here = tracked(settings, f"file:{tmp_path}/runs")
+
+    def run(stage):
+        with stage_run(None, here, "caption", reads=(), writes=()):
+            mlflow.set_tracking_uri("http://127.0.0.1:9")
+            stage()
+
+    def fail():
+        raise WeightsError("w.safetensors: want 3 bytes, found 2")
+
+    with pytest.raises(WeightsError, match="want 3 bytes, found 2"):
+        run(fail)
+    with pytest.raises(PlatformError, match=r"tracking\.uri: want MLflow at .* to answer"):
+        run(lambda: None)
+    assert mlflow.active_run() is None
 
 
 @pytest.mark.parametrize("uri", [None, "sqlite:////tmp/mlflow.db", "databricks"])

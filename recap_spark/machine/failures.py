@@ -18,7 +18,7 @@ from recap_spark import errors
 from recap_spark.errors import PlatformError, RecapError
 
 # The last one of a Python trace is the one that was raised; a Java trace, or a blank line, ends it.
-_ON_PURPOSE = re.compile(r"^\s*recap_spark\.errors\.(\w+): (.+?)(?=\n\s*(?:at |\n)|\n\Z|\Z)", re.M | re.S)
+_ON_PURPOSE = re.compile(r"^[ \t]*recap_spark\.errors\.(\w+): (.+?)(?=\n\s*(?:at |\n)|\n\Z|\Z)", re.M | re.S)
 _LONGEST = 400
 
 # What Java, Hadoop's file systems, Arrow and the stores' clients say, and what it means to whoever reads it.
@@ -75,10 +75,10 @@ def cause_in(text: str) -> RecapError | None:
     if raised := _ON_PURPOSE.findall(text):
         name, message = raised[-1]
         kind = getattr(errors, name, RecapError)
-        return kind(_shortened(message)) if issubclass(kind, RecapError) else None
+        return kind(_shortened(message)) if isinstance(kind, type) and issubclass(kind, RecapError) else None
     for meaning, pattern in _CAUSES.items():
-        if found := re.search(rf"[^\n]*(?:{pattern})[^\n]*", text):
-            return PlatformError(f"{meaning}; found: {_shortened(found[0])}")
+        if found := re.search(pattern, text):
+            return PlatformError(f"{meaning}; found: {_shortened(_line_around(found))}")
     return None
 
 
@@ -88,6 +88,13 @@ def _of_system(error: OSError) -> RecapError | None:
         return None
     where = f" at {error.filename}" if error.filename else ""
     return PlatformError(f"{meaning}{where}: {error.strerror}")
+
+
+def _line_around(found: re.Match[str]) -> str:
+    """The line that it is in, from half of what is shown before it: a plan in one line has megabytes."""
+    text = found.string
+    begin = max(text.rfind("\n", 0, found.start()) + 1, found.start() - _LONGEST // 2)
+    return text[begin : found.end() + _LONGEST].partition("\n")[0]
 
 
 def _shortened(text: str) -> str:

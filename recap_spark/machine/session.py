@@ -12,7 +12,7 @@ from pathlib import Path
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from recap_spark.errors import PlatformError
+from recap_spark.errors import PlatformError, SettingsError
 from recap_spark.machine.java import find_java
 from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
 from recap_spark.settings.schema import LakeSettings, SessionSettings
@@ -88,7 +88,8 @@ def platform() -> Platform:
 def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
     """The session that the stages run in.
 
-    Raises PlatformError where Java, Delta or the metastore is not to be had.
+    Raises PlatformError where Java, Delta or the metastore is not to be had, SettingsError as `laptop_conf`
+    does.
     """
     here = platform()
     if here is Platform.LAPTOP:
@@ -118,11 +119,19 @@ def session_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
 
 
 def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]:
-    """Spark's settings for a session of our own: Delta, and a metastore that a later process finds again."""
+    """Spark's settings for a session of our own: Delta, and a metastore that a later process finds again.
+
+    Raises SettingsError where an embedded metastore would keep an object store's tables in a folder here.
+    """
     conf = {"spark.app.name": settings.app_name} | _DELTA | _BINDING
     if settings.master:
         conf["spark.master"] = settings.master
     if settings.metastore:
+        if ":/" in lake.root:
+            found = f"{settings.metastore}, and lake.root {lake.root}"
+            raise SettingsError(
+                f"session.metastore: want null where the lake is no folder of this machine, found {found}"
+            )
         folder = Path(settings.metastore).resolve()
         conf["spark.sql.catalogImplementation"] = "hive"
         conf["spark.sql.warehouse.dir"] = str(Path(lake.root).resolve())

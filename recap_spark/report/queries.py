@@ -57,6 +57,14 @@ _READING = frozenset(
     )
 )
 
+_SAID_BY_SPARK = (
+    T.TimestampType,
+    T.DateType,
+    T.DayTimeIntervalType,
+    T.YearMonthIntervalType,
+    T.CalendarIntervalType,
+)
+
 
 @contextmanager
 def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[DataFrame]:
@@ -75,7 +83,8 @@ def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[D
 
 def printable(rows: DataFrame) -> DataFrame:
     """The same rows with a binary value as its size, so that no picture travels to the driver, and a time as
-    text in the session's time zone: Python would put it into the machine's own.
+    text in the session's time zone: Python would put it into the machine's own. Intervals, and days that may
+    be after the year 9999, are text too, for Python has none.
     """
     kinds = [field.dataType for field in rows.schema]
     by_place = rows.toDF(*(f"c{place}" for place in range(len(kinds))))
@@ -86,7 +95,7 @@ def printable(rows: DataFrame) -> DataFrame:
 def _printable(column: Column, kind: T.DataType) -> Column:
     if isinstance(kind, T.BinaryType):
         return F.concat(F.octet_length(column), F.lit(" bytes"))
-    return column.cast("string") if isinstance(kind, T.TimestampType) else column
+    return column.cast("string") if isinstance(kind, _SAID_BY_SPARK) else column
 
 
 def check_reads_only(spark: SparkSession, query: str, *, command: str, shows: bool) -> None:

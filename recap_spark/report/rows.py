@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
 from typing import IO, Any
+
+from recap_spark.errors import InputError
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the end of a line
 
 
 class RowFormat(StrEnum):
@@ -23,7 +28,10 @@ def write_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], *, form: Row
     """Write the rows as they come; a binary value as its size.
 
     CSV is RFC 4180's with a header, where null is empty as in Spark's; JSON is one object a line, with the
-    columns' names, times by ISO 8601 and a NaN or infinity, for which JSON has no number, as null.
+    columns' names, times by ISO 8601 and a NaN or infinity, for which JSON has no number, as null. A table
+    shows control characters as `\\x1b`: alt-texts are strangers', and a terminal obeys them.
+
+    Raises InputError for JSON of columns of which two have one name: an object would lose one.
     """
     write = {RowFormat.TABLE: _table, RowFormat.CSV: _csv, RowFormat.JSON: _json}[form]
     write(names, rows, out)
@@ -37,7 +45,7 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) ->
 
     grid = Grid(*names, box=ASCII)
     for row in rows:
-        grid.add_row(*(_cell(value) for value in row))
+        grid.add_row(*(_CONTROL.sub(_escaped, _cell(value)) for value in row))
     # As wide as its rows: a terminal may cut them, a pipe must not.
     wide = Console(file=out, markup=False, highlight=False, emoji=False, width=1 << 20)
     wide.print(grid, soft_wrap=True)
@@ -51,9 +59,15 @@ def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> N
 
 
 def _json(names: Sequence[str], rows: Iterable[Sequence[Any]], out: IO[str]) -> None:
+    if len(set(names)) < len(names):
+        raise InputError(f"want columns of different names for JSON, found {', '.join(names)}: use AS")
     for row in rows:
         values = {name: _plain(value) for name, value in zip(names, row, strict=True)}
         out.write(json.dumps(values, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _escaped(control: re.Match[str]) -> str:
+    return f"\\x{ord(control[0]):02x}"
 
 
 def _cell(value: Any) -> str:
@@ -68,7 +82,9 @@ def _plain(value: Any) -> Any:
     for kind, plain in _PLAIN.items():
         if isinstance(value, kind):
             return plain(value)
-    return value
+    return (
+        value if isinstance(value, str | int | None) else str(value)
+    )  # intervals and variants say themselves
 
 
 def _float(value: float) -> float | None:
@@ -78,7 +94,7 @@ def _float(value: float) -> float | None:
 def _row(value: Any) -> Any:
     # A struct is a Row, and a Row is a tuple.
     fields = getattr(value, "__fields__", None)
-    if fields:
+    if fields and len(set(fields)) == len(fields):
         return {name: _plain(part) for name, part in zip(fields, value, strict=True)}
     return [_plain(part) for part in value]
 
@@ -90,6 +106,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     Decimal: str,
     datetime: datetime.isoformat,
     date: date.isoformat,
+    time: time.isoformat,
     dict: lambda value: {str(_plain(key)): _plain(part) for key, part in value.items()},
     list: _row,
     tuple: _row,

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from pyarrow import fs
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
-from recap_spark.report.table_logs import TableLog, folder_of_table, read_log
+from recap_spark.errors import InputError
+from recap_spark.report.table_logs import SEVERAL, TableLog, folder_of_table, read_log
 from recap_spark.settings.schema import Settings
 from recap_spark.tables import CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
 from recap_spark.workers.shards.shards import storage_of
@@ -36,7 +38,8 @@ def stage_statuses(settings: Settings) -> Iterator[StageStatus]:
 
     Rows are those of the last commit: of a unit that is at work there are none yet. Pictures are images with
     status ok: only these have a width, and a table's log counts nulls. Starts no Spark and reads no data
-    file. Raises SettingsError and InputError as `folder_of_table` and `read_log` do.
+    file. Raises SettingsError and InputError as `folder_of_table` and `read_log` do, and InputError where the
+    exports cannot be listed.
     """
     logs = {table.name: _log(settings, table) for table in _TABLES}
     samples, images = logs[SAMPLES.name], logs[IMAGES.name]
@@ -58,9 +61,9 @@ def show_status(settings: Settings, console: Console) -> None:
     grid = Grid("stage", "done", "of", "size", "last commit (UTC)", box=None, pad_edge=False)
     for status in stage_statuses(settings):
         changed = f"{status.changed:%Y-%m-%d %H:%M}" if status.changed else ""
-        grid.add_row(
-            status.stage, status.done, status.of, "" if status.size is None else _bytes(status.size), changed
-        )
+        size = "" if status.size is None else _bytes(status.size)
+        # Text: a folder's name may hold brackets, which rich would take for markup.
+        grid.add_row(*map(Text, (status.stage, status.done, status.of, size, changed)))
     console.print(f"lake {settings.lake.root}", highlight=False, markup=False)
     console.print(grid)
 
@@ -79,7 +82,7 @@ def _by(stage: str, log: TableLog | None, what: str, total: int | None) -> Itera
     if log is None or not log.rows:
         yield _status(stage, log, f"{{}} {what}")
         return
-    for at, (who, rows) in enumerate(sorted(log.by.items())):
+    for at, (who, rows) in enumerate(sorted((log.by or {SEVERAL: log.rows}).items())):
         of = _of(rows, total, "pictures") if total else ""
         size, changed = (log.size, log.changed) if at == 0 else (None, None)
         yield StageStatus(stage if at == 0 else "", f"{rows:,} {what} by {who}", of, size, changed)
@@ -92,7 +95,10 @@ def _of(rows: int, total: int, what: str) -> str:
 
 def _exports(folder: str) -> Iterator[StageStatus]:
     storage, root = storage_of(folder)
-    found = storage.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    try:
+        found = storage.get_file_info(fs.FileSelector(root, allow_not_found=True))
+    except OSError as error:
+        raise InputError(f"export.folder: want a folder that can be listed, found: {error!s:.200}") from error
     exports = sorted((one for one in found if not one.is_file), key=lambda one: str(one.base_name))
     if not exports:
         yield StageStatus("export", "not begun", "", None, None)

@@ -45,16 +45,23 @@ def read_log(folder: str, *, by: str | None) -> TableLog | None:
     """What the log of the table in the folder says; None where there is no table.
 
     `by` is a column whose smallest and largest value the log keeps of each file: rows of files that hold
-    more than one value of it are counted under `several`. Raises InputError where the log cannot be read.
+    more than one value of it, or of which the log does not say it, are counted under `several`. Raises
+    InputError where the log cannot be read, or does not say how many rows each file holds.
     """
     try:
         table = DeltaTable(folder)
         files = pa.table(table.get_add_actions(flatten=True))
-    except TableNotFoundError:
-        return None
+    except TableNotFoundError as error:
+        # One class for what is not there, what this user may not see and what deltalake has no client for.
+        if "Permission denied" not in str(error) and not str(error).startswith("Unknown scheme"):
+            return None
+        raise _no_log(folder, error) from error
     except Exception as error:  # deltalake has no class for all that a store may say
-        raise InputError(f"{folder}: want a Delta table's log, found: {error!s:.200}") from error
+        raise _no_log(folder, error) from error
     names = set(files.schema.names)
+    if unsaid := files.column("num_records").null_count:
+        found = f"none of {unsaid} of {files.num_rows} files"
+        raise InputError(f"{folder}: want the number of rows of each file in the table's log, found {found}")
     rows = _numbers(files, "num_records")
     changed = max(_numbers(files, "modification_time", default=0), default=0)
     return TableLog(
@@ -64,6 +71,11 @@ def read_log(folder: str, *, by: str | None) -> TableLog | None:
         nulls={name[11:]: sum(_numbers(files, name)) for name in names if name.startswith("null_count.")},
         by=_rows_by(files, rows, by) if by and f"min.{by}" in names else {},
     )
+
+
+def _no_log(folder: str, error: Exception) -> InputError:
+    said = " ".join(str(error).split())
+    return InputError(f"{folder}: want a Delta table's log, found: {said:.200}")
 
 
 def _numbers(files: pa.Table, name: str, default: int = 0) -> list[int]:
@@ -77,5 +89,5 @@ def _rows_by(files: pa.Table, rows: list[int], by: str) -> dict[str, int]:
     ends = zip(files.column(f"min.{by}").to_pylist(), files.column(f"max.{by}").to_pylist(), strict=True)
     found: Counter[str] = Counter()
     for (least, greatest), count in zip(ends, rows, strict=True):
-        found[str(least) if least == greatest else SEVERAL] += count
+        found[SEVERAL if least is None or least != greatest else str(least)] += count
     return dict(found)

@@ -18,6 +18,7 @@ from recap_spark.settings.values import (
     Count,
     Epochs,
     JpegQuality,
+    LocalPlace,
     Name,
     Place,
     Positive,
@@ -45,8 +46,8 @@ class SessionSettings(Section):
 
     app_name: str
     master: str | None
-    metastore: Place | None
-    log: Place | None
+    metastore: LocalPlace | None
+    log: LocalPlace | None
     jars: str | None
     start_timeout_s: SecondsOrNone
     conf: dict[str, str]

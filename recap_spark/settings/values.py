@@ -61,11 +61,13 @@ def _http(url: str) -> str:
         raise ValueError("want an address without blanks")  # it is sent as a header
     try:
         parts = urlsplit(url)
-        host = parts.hostname
+        host = parts.hostname if parts.port is None or parts.port else None
     except ValueError:
         host = None
     if not host or parts.scheme not in ("http", "https"):
-        raise ValueError("want an address that begins with http:// or https:// and names a host")
+        raise ValueError(
+            "want an address that begins with http:// or https:// and names a host, and a port if any"
+        )
     return url
 
 
@@ -83,10 +85,18 @@ def _place(path: str) -> str:
     return path
 
 
+def _local_place(path: str) -> str:
+    if _SCHEME.match(path):
+        raise ValueError("want a path on this machine")
+    return _place(path)
+
+
 def _tracking(uri: str) -> str:
     if _SERVER.fullmatch(uri):
         raise ValueError(f"want a scheme before a server's name, such as http://{uri}")
     scheme = _SCHEME.match(uri)
+    if scheme and scheme[1] in ("http", "https"):
+        return _http(uri)
     # mysql+pymysql: a database with its driver.
     if scheme and scheme[1].partition("+")[0] not in _TRACKING:
         raise ValueError(f"want a path, or a URI of {', '.join(_TRACKING)}")
@@ -113,4 +123,5 @@ def _each_once(epochs: tuple[int, ...]) -> tuple[int, ...]:
 Epochs = Annotated[tuple[CountOrNone, ...], BeforeValidator(_listed), AfterValidator(_each_once)]
 HttpUrl = Annotated[str, AfterValidator(_http)]
 Place = Annotated[str, AfterValidator(_place)]
+LocalPlace = Annotated[str, AfterValidator(_local_place)]
 TrackingUri = Annotated[str, AfterValidator(_tracking)]

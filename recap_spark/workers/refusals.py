@@ -9,25 +9,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recap_spark.errors import SettingsError, WeightsError
 
+_BELIEVED_S = 600.0
 _LASTING = {kind.__name__: kind for kind in (SettingsError, WeightsError)}
 
 
 @contextmanager
 def refused_once(what: str) -> Iterator[None]:
     """Load `what`, a text that no other model has, unless a process of this executor found that it cannot
-    be loaded: then its error is raised again.
+    be loaded in the last minutes: then its error is raised again.
 
     It is noted in the folder that Spark gives an executor for its lifetime; without one nothing is noted.
+    Attempts follow each other at once; who mends the model in a notebook and begins again is not refused.
     """
     folder = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
     note = Path(folder, f"refused-{hashlib.sha256(what.encode()).hexdigest()}.json") if folder else None
-    if note is not None and note.exists():
+    if note is not None and note.exists() and time.time() - note.stat().st_mtime < _BELIEVED_S:
         name, message = json.loads(note.read_text())
         raise _LASTING[name](message)
     try:

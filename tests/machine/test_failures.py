@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 
 import pytest
 
@@ -69,6 +70,20 @@ def test_a_fault_of_the_machine_is_one_line_with_the_thing_it_is_about(cause, sa
 def test_a_fault_of_the_drivers_disk_names_the_file(number, said):
     found = in_one_line(OSError(number, "as the system says", "/data/file"))
     assert (str(found) if found else None) == (said and f"{said} at /data/file: as the system says")
+
+
+def test_a_line_of_megabytes_takes_no_time_and_is_shown_where_the_cause_is():
+    long = "plan " * 200_000
+    begun = time.monotonic()
+    assert cause_in(long) is None
+    said = str(cause_in(f"{long}No space left on device {long}"))
+    assert time.monotonic() - begun < 5
+    assert "No space left on device" in said
+    assert len(said) < 600
+
+
+def test_a_name_that_is_no_error_of_ours_is_none_of_ours():
+    assert cause_in("recap_spark.errors.__doc__: a text") is None
 
 
 def test_an_error_raised_on_purpose_here_is_left_as_it_is():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from recap_spark.errors import InputError
-from recap_spark.report.queries import check_reads_only
+from recap_spark.report.queries import check_reads_only, printable
 
 QUERIES = (
     "SELECT 1",
@@ -50,6 +50,21 @@ REFUSED = (
     "BEGIN DELETE FROM a; END",
     "SELECT TRANSFORM(x) USING 'cat' AS (y) FROM a",
 )
+
+
+@pytest.mark.spark
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("INTERVAL '1 02:03:04.5' DAY TO SECOND", "INTERVAL '1 02:03:04.5' DAY TO SECOND"),
+        ("INTERVAL '1-2' YEAR TO MONTH", "INTERVAL '1-2' YEAR TO MONTH"),
+        ("make_interval(1, 2)", "1 years 2 months"),
+        ("date'9999-12-31' + 1", "+10000-01-01"),
+        ("date'2026-01-02'", "2026-01-02"),
+    ],
+)
+def test_a_value_that_python_does_not_have_is_shown_as_spark_says_it(spark, value, shown):
+    assert [tuple(row) for row in printable(spark.sql(f"SELECT {value}")).toLocalIterator()] == [(shown,)]
 
 
 @pytest.mark.spark

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import Row
 
+from recap_spark.errors import InputError
 from recap_spark.report.rows import RowFormat, write_rows
 
 NAMES = ("a", "b")
@@ -46,10 +47,26 @@ def test_csv_keeps_every_row_and_column(rows):
         (datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00"),
         (Row(x=1, y=[b"abc"]), {"x": 1, "y": ["3 bytes"]}),
         ({1: "one"}, {"1": "one"}),
+        (timedelta(days=1, seconds=3), "1 day, 0:00:03"),
+        (time(12, 30), "12:30:00"),
+        (Row("x", "x")(1, 2), [1, 2]),
     ],
 )
 def test_json_says_each_kind_of_value(value, shown):
     assert json.loads(written([(value, 0)], RowFormat.JSON)) == {"a": shown, "b": 0}
+
+
+def test_json_loses_no_column_of_a_name_that_another_has():
+    out = io.StringIO()
+    with pytest.raises(InputError, match="want columns of different names for JSON, found a, a"):
+        write_rows(("a", "a"), [(1, 2)], form=RowFormat.JSON, out=out)
+    assert out.getvalue() == ""
+
+
+def test_a_table_sends_no_strangers_commands_to_a_terminal():
+    shown = written([("\x1b]0;mine\x07\x9b2J", "two\nlines")], RowFormat.TABLE)
+    assert "\\x1b]0;mine\\x07\\x9b2J" in shown
+    assert [character for character in shown if not character.isprintable() and character != "\n"] == []
 
 
 def test_a_table_keeps_long_values_whole_and_marks_up_nothing():

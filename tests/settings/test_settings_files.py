@@ -76,6 +76,13 @@ def test_a_file_that_is_no_plain_yaml_is_refused_with_its_line(tmp_path, written
         ("lake: {root: ~other/lake}", "want ~/ for your own home folder"),
         ("lake: {root: 's4://bucket/lake'}", "want a path, or a URL of s3, s3a"),
         ("tracking: {uri: 'mlflow.test:5000'}", "such as http://mlflow.test:5000"),
+        ("tracking: {uri: 'http://'}", "and names a host"),
+        ("tracking: {uri: 'http://mlflow.test:99999'}", "and names a host, and a port"),
+        ("lake: {root: '{lake}/x'}", "lake.root: want the place that {lake} stands for, found '{lake}/x'"),
+        (
+            "lake: {root: 's3://bucket/lake'}\nsession: {log: '{lake}/log'}",
+            "session.log: want a path on this machine, found 's3://bucket/lake/log'",
+        ),
         ("score: {scorer: {preference_scale: .inf}}", "want a finite number"),
     ],
 )
@@ -104,6 +111,21 @@ def test_what_belongs_to_a_lake_moves_with_its_root():
         here[place].replace("lake", "/data/other") for place in places
     ]
     assert [path for path, value in moved.items() if value.startswith("lake")] == []
+
+
+@pytest.mark.parametrize(
+    ("root", "folder", "place"),
+    [
+        ("/", "{lake}/x", "/x"),
+        ("/", "{lake}", "/"),
+        ("my lake", "{lake}", "my lake"),
+        ("s3://bucket/lake//", "{lake}/x", "s3://bucket/lake/x"),
+        ("/data", "{lake}x", "{lake}x"),
+    ],
+)
+def test_the_command_line_knows_the_lakes_place_too(root, folder, place):
+    changes = [f"lake.root={root}", f"export.folder={folder}"]
+    assert load(CONF / "base.yml", changes=changes).export.folder == place
 
 
 def test_the_faults_of_all_files_are_said_at_once(tmp_path):

@@ -1,5 +1,6 @@
 """A partition runs through reader, pool and engine in order, and a model is loaded once."""
 
+import os
 import threading
 from dataclasses import dataclass, field
 
@@ -116,6 +117,22 @@ def test_a_model_that_cannot_be_loaded_is_tried_once_an_executor(tmp_path, monke
     with pytest.raises(WeightsError):
         loaded(damaged, "cuda:0")
     assert damaged.loads == ["cuda:0", "cuda:0"]
+
+
+def test_a_model_that_was_mended_meanwhile_is_loaded(tmp_path, monkeypatch):
+    class Mended(Spec):
+        def load(self, device: str) -> Spec:
+            if len(super().load(device).loads) == 1:
+                raise WeightsError("model.safetensors: want 9 bytes, found 8")
+            return self
+
+    mended = Mended("mended")
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
+    with pytest.raises(WeightsError):
+        loaded(mended, "cuda:0")
+    (note,) = tmp_path.iterdir()
+    os.utime(note, (0, 0))
+    assert loaded(mended, "cuda:0") is mended
 
 
 def test_an_accelerator_s_own_fault_is_not_remembered(tmp_path, monkeypatch):

@@ -28,5 +28,6 @@ def read_changes(written: Iterable[str]) -> dict[KeyPath, Any]:
         if parts[:2] == _SPARK_CONF and len(parts) > 2:
             changes[*_SPARK_CONF, ".".join(parts[2:])] = text
         else:
-            changes[parts] = plain_value(text)
+            # YAML takes {lake}/x for the beginning of a section.
+            changes[parts] = text if text.startswith("{lake}") else plain_value(text)
     return changes

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from recap_spark.errors import SettingsError
+
 _LAKE = "{lake}"
 
 
@@ -13,13 +15,16 @@ def within_lake(values: Mapping[str, Any]) -> dict[str, Any]:
     moves with its root.
 
     `{lake}` alone, or before a slash; a text that only begins with the same letters is left as it is. Where
-    lake.root is missing or no text, nothing is replaced: validation says what is wrong.
+    lake.root is missing or no text, nothing is replaced: validation says what is wrong. Raises SettingsError
+    for a lake.root that is below itself.
     """
     lake = values.get("lake")
     root = lake.get("root") if isinstance(lake, Mapping) else None
     if not isinstance(root, str):
         return dict(values)
-    return {key: _placed(value, root.rstrip("/") or "/") for key, value in values.items()}
+    if _is_within(root):
+        raise SettingsError(f"lake.root: want the place that {_LAKE} stands for, found {root!r}")
+    return {key: _placed(value, root.rstrip("/")) for key, value in values.items()}
 
 
 def _placed(value: Any, root: str) -> Any:
@@ -27,6 +32,10 @@ def _placed(value: Any, root: str) -> Any:
         return {key: _placed(inner, root) for key, inner in value.items()}
     if isinstance(value, list):
         return [_placed(inner, root) for inner in value]
-    if isinstance(value, str) and (value == _LAKE or value.startswith(_LAKE + "/")):
-        return root + value.removeprefix(_LAKE)
+    if isinstance(value, str) and _is_within(value):
+        return root + value.removeprefix(_LAKE) or "/"
     return value
+
+
+def _is_within(place: str) -> bool:
+    return place == _LAKE or place.startswith(_LAKE + "/")
