@@ -69,7 +69,7 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
     """
     started = time.monotonic()
     log.info("%s: begins", stage.name)
-    check_free_space(lake.spark, root=lake.settings.root)
+    check_free_space(lake.spark, root=lake.settings.root, least_bytes=settings.session.least_free_bytes)
     run = stage_run(lake, settings, stage.name, reads=stage.reads, writes=stage.writes)
     # Around the run too: a tracking server may go away while the stage is at work.
     with said_in_one_line(), run as recorder, said_in_one_line():

@@ -26,20 +26,28 @@ def own_schema(spark: SparkSession, *, name: str, root: str) -> None:
 
     Raises SettingsError where it is another lake's: jobs of two lakes would add to the same tables.
     """
-    # Spark prints properties as ((key,value), (key,value)): so no brackets, and no quotes for SQL, in a path.
-    lake = quote(root.rstrip("/") if ":/" in root else str(Path(root).resolve()), safe="/:")
+    lake = mark_of(root.rstrip("/") if ":/" in root else str(Path(root).resolve()))
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name} WITH DBPROPERTIES ('{_LAKE}' = '{lake}')")
     owner = _owner(spark, name)
     if owner is None:
         try:
             spark.sql(f"ALTER SCHEMA {name} SET DBPROPERTIES ('{_LAKE}' = '{lake}')")
         except PySparkException as error:  # its owner made it for this job, which may only add tables
+            if _owner(spark, name) == lake:  # set, and then Hive found fault with the schema's place
+                return
             log.warning("schema %s: it cannot be marked as the lake %s's: %.200s", name, lake, error)
     elif owner != lake:
         raise SettingsError(
             f"lake.namespace: want a schema that no other lake has, found {name}, whose lake is {owner} and "
             f"not {lake}: name another one, or set lake.root to {owner}"
         )
+
+
+def mark_of(root: str) -> str:
+    """A lake's root as a schema's property has it: Spark prints properties as ((key,value), (key,value)), so
+    no brackets, and no quotes for SQL, in a path.
+    """
+    return quote(root, safe="/:")
 
 
 def _owner(spark: SparkSession, name: str) -> str | None:

@@ -48,8 +48,8 @@ def said_plainly() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
-    except RecapError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
+    except (RecapError, OSError) as error:
+        typer.echo(_said(error), err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         raise _stopped("Ctrl-C", signal.SIGINT) from None
@@ -87,6 +87,18 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         finally:
             if platform() is Platform.LAPTOP:
                 spark.stop()
+
+
+def _said(error: RecapError | OSError) -> str:
+    """Raises the error again where it is of no known kind."""
+    if isinstance(error, OSError):
+        from recap_spark.machine.failures import in_one_line
+
+        known = in_one_line(error)
+        if known is None:
+            raise error
+        error = known
+    return f"{type(error).__name__}: {error}"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ away comes as the same lines around one that matters.
 from __future__ import annotations
 
 import errno
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from recap_spark.errors import PlatformError, RecapError
 # The last one of a Python trace is the one that was raised; a Java trace, or a blank line, ends it.
 _ON_PURPOSE = re.compile(r"^[ \t]*recap_spark\.errors\.(\w+): (.+?)(?=\n\s*(?:at |\n)|\n\Z|\Z)", re.M | re.S)
 _LONGEST = 400
+
+log = logging.getLogger(__name__)
 
 # What Java, Hadoop's file systems, Arrow and the stores' clients say, and what it means to whoever reads it.
 _CAUSES = {
@@ -40,6 +43,8 @@ _CAUSES = {
         r"|bucket does not exist|Unable to load (?:AWS )?credentials|Name or service not known"
     ),
 }
+# An error of these says something of values, and may repeat strangers' words.
+_ABOUT_DATA = re.compile(r"\b(?:Value|Type|Key|Index|Assertion|Attribute|UnicodeDecode|UnicodeEncode)Error: ")
 _BY_NUMBER = {
     errno.ENOSPC: "a disk is full",
     errno.EDQUOT: "a disk is full",
@@ -60,6 +65,7 @@ def said_in_one_line() -> Iterator[None]:
         said = in_one_line(error)
         if said is None:
             raise
+        log.debug("the whole of what stopped the job", exc_info=error)
         raise said from error
 
 
@@ -77,8 +83,10 @@ def cause_in(text: str) -> RecapError | None:
         kind = getattr(errors, name, RecapError)
         return kind(_shortened(message)) if isinstance(kind, type) and issubclass(kind, RecapError) else None
     for meaning, pattern in _CAUSES.items():
-        if found := re.search(pattern, text):
-            return PlatformError(f"{meaning}; found: {_shortened(_line_around(found))}")
+        for found in re.finditer(pattern, text):
+            line, before = _line_around(found)
+            if not _ABOUT_DATA.search(before):
+                return PlatformError(f"{meaning}; found: {_shortened(line)}")
     return None
 
 
@@ -90,11 +98,13 @@ def _of_system(error: OSError) -> RecapError | None:
     return PlatformError(f"{meaning}{where}: {error.strerror}")
 
 
-def _line_around(found: re.Match[str]) -> str:
-    """The line that it is in, from half of what is shown before it: a plan in one line has megabytes."""
+def _line_around(found: re.Match[str]) -> tuple[str, str]:
+    """The line that it is in, from half of what is shown before it, and what is before it: a plan in one line
+    has megabytes.
+    """
     text = found.string
     begin = max(text.rfind("\n", 0, found.start()) + 1, found.start() - _LONGEST // 2)
-    return text[begin : found.end() + _LONGEST].partition("\n")[0]
+    return text[begin : found.end() + _LONGEST].partition("\n")[0], text[begin : found.start()]
 
 
 def _shortened(text: str) -> str:

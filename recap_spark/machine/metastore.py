@@ -17,6 +17,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
+from recap_spark.upkeep import mark_of
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,11 @@ _NO_DATABASE = "XJ004"  # SQLSTATE of Derby
 
 
 def derby_url(metastore: Path) -> str:
-    """How Java names the metastore in a folder."""
+    """How Java names the metastore in a folder. Raises PlatformError for a path with a semicolon, after which
+    Derby reads attributes.
+    """
+    if ";" in str(metastore.resolve()):
+        raise PlatformError(f"session.metastore: want a path without a semicolon, found {metastore}")
     return f"jdbc:derby:;databaseName={metastore.resolve()}"
 
 
@@ -105,7 +110,7 @@ def _move(connection: Any, before: Path, now: Path) -> None:
         # Some are kept as they are spelled, some as a URI.
         for old, new in ((str(before), str(now)), (quote(str(before)), quote(str(now)))):
             _replace(connection, table, column, f"file:{old}", f"file:{new}")
-    _replace(connection, *_MARKS, quote(str(before)), quote(str(now)))
+    _replace(connection, *_MARKS, mark_of(str(before)), mark_of(str(now)))
     connection.commit()
 
 

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
 
-LEAST_FREE = 1 << 30
-"""Bytes: what one unit's pictures, and the files that Spark sorts them in, take on a laptop."""
 
-
-def check_free_space(spark: SparkSession, *, root: str) -> None:
-    """Raise PlatformError where a disk of this machine that the lake or Spark writes to has less than
-    LEAST_FREE free. An object store is asked nothing.
+def check_free_space(spark: SparkSession, *, root: str, least_bytes: int) -> None:
+    """Raise PlatformError where a disk of this machine has less than `least_bytes` free: the lake's, and,
+    where tasks run on this machine, that of Spark's own files. An object store is asked nothing.
     """
-    scratch = spark.sparkContext.getConf().get("spark.local.dir") or "/tmp"
-    folders = {"lake.root": [root], "spark.local.dir": scratch.split(",")}
-    for name, places in folders.items():
-        for place, free in _free(places):
-            if free < LEAST_FREE:
-                raise PlatformError(
-                    f"{name}: want {LEAST_FREE >> 20} MiB free at {place}, found {free >> 20} MiB"
-                )
+    for name, place in _places(spark, root):
+        folder = Path(place).resolve()
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        free = shutil.disk_usage(there).free
+        if free < least_bytes:
+            wanted = f"want {least_bytes >> 20} MiB free at {place} (session.least_free_bytes)"
+            raise PlatformError(f"{name}: {wanted}, found {free >> 20} MiB")
 
 
-def _free(places: Iterable[str]) -> Iterable[tuple[str, int]]:
-    for place in places:
-        if ":/" not in place:
-            folder = Path(place).resolve()
-            there = next(path for path in (folder, *folder.parents) if path.exists())
-            yield place, shutil.disk_usage(there).free
+def _places(spark: SparkSession, root: str) -> Iterator[tuple[str, str]]:
+    if ":/" not in root:
+        yield "lake.root", root
+    if str(spark.sparkContext.master).startswith("local"):
+        scratch = os.environ.get("SPARK_LOCAL_DIRS") or spark.sparkContext.getConf().get("spark.local.dir")
+        yield from (("spark.local.dir", place) for place in (scratch or "/tmp").split(","))

@@ -83,8 +83,8 @@ def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[D
 
 def printable(rows: DataFrame) -> DataFrame:
     """The same rows with a binary value as its size, so that no picture travels to the driver, and a time as
-    text in the session's time zone: Python would put it into the machine's own. Intervals, and days that may
-    be after the year 9999, are text too, for Python has none.
+    text in the session's time zone: Python would put it into the machine's own, as it still does within a
+    struct or a list. Intervals, and days that may be after the year 9999, are text too, for Python has none.
     """
     kinds = [field.dataType for field in rows.schema]
     by_place = rows.toDF(*(f"c{place}" for place in range(len(kinds))))

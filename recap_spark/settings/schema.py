@@ -15,6 +15,7 @@ from recap_spark.settings.section import Section, read_strictly
 from recap_spark.settings.template import Template
 from recap_spark.settings.values import (
     Bytes,
+    BytesOrNone,
     Count,
     Epochs,
     JpegQuality,
@@ -50,6 +51,7 @@ class SessionSettings(Section):
     log: LocalPlace | None
     jars: str | None
     start_timeout_s: SecondsOrNone
+    least_free_bytes: BytesOrNone
     conf: dict[str, str]
 
 

@@ -10,7 +10,7 @@ import math
 import os
 import re
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator, StringConstraints
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, StringConstraints
 Count = Annotated[int, Ge(1), Le(2**31 - 1)]
 CountOrNone = Annotated[int, Ge(0), Le(2**31 - 1)]  # 0: none of it
 Bytes = Annotated[int, Ge(1), Le(2**63 - 1)]
+BytesOrNone = Annotated[int, Ge(0), Le(2**63 - 1)]  # 0: none
 Pixels = Annotated[int, Ge(1), Le(2**31 - 1)]
 PixelsOrAny = Annotated[int, Ge(0), Le(2**31 - 1)]  # 0: any
 Seed = Annotated[int, Ge(-(2**63)), Le(2**63 - 1)]  # Spark's bigint
@@ -34,6 +35,8 @@ Port = Annotated[int, Ge(1), Le(65535)]
 Units = Annotated[int, Ge(1), Le(65536)]
 JpegQuality = Annotated[int, Ge(1), Le(100)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$")]
+
+_MOST_EPOCHS = 128  # a writer has a file of captions open for each
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 _SERVER = re.compile(r"[\w.-]+:\d+(/.*)?")
@@ -78,11 +81,21 @@ def _place(path: str) -> str:
     scheme = _SCHEME.match(path)
     if scheme and scheme[1].lower() not in _STORES:
         raise ValueError(f"want a path, or a URL of {', '.join(_STORES)}, found one of {scheme[1]}")
+    if scheme and scheme[1].lower() == "file":
+        return _path_of(path)
     if path == "~" or path.startswith("~/"):
         return os.path.expanduser(path)
     if path.startswith("~"):
         raise ValueError("want ~/ for your own home folder, or the whole path of another's")
     return path
+
+
+def _path_of(url: str) -> str:
+    """`file:///data/lake` as the path that it is: every library here has its own way with the URL."""
+    parts = urlsplit(url)
+    if parts.netloc not in ("", "localhost"):
+        raise ValueError("want file:/// and a path, or the path alone")
+    return unquote(parts.path)
 
 
 def _local_place(path: str) -> str:
@@ -115,6 +128,8 @@ def _listed(epochs: object) -> tuple[object, ...]:
 def _each_once(epochs: tuple[int, ...]) -> tuple[int, ...]:
     if not epochs:
         raise ValueError("want at least one epoch")
+    if len(epochs) > _MOST_EPOCHS:
+        raise ValueError(f"want at most {_MOST_EPOCHS} epochs in one export, found {len(epochs)}")
     if len(set(epochs)) < len(epochs):
         raise ValueError("want every epoch once")
     return epochs

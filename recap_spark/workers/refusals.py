@@ -11,7 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recap_spark.errors import SettingsError, WeightsError
@@ -36,8 +36,9 @@ def refused_once(what: str) -> Iterator[None]:
     try:
         yield
     except (SettingsError, WeightsError) as error:
-        if note is not None and note.parent.is_dir():
+        if note is not None:
             partial = note.with_suffix(f".{os.getpid()}")
-            partial.write_text(json.dumps([type(error).__name__, str(error)]))
-            partial.replace(note)
+            with suppress(OSError):  # a full disk: then the next attempt finds out for itself
+                partial.write_text(json.dumps([type(error).__name__, str(error)]))
+                partial.replace(note)
         raise

@@ -86,6 +86,11 @@ def test_a_name_that_is_no_error_of_ours_is_none_of_ours():
     assert cause_in("recap_spark.errors.__doc__: a text") is None
 
 
+def test_words_of_strangers_that_an_error_repeats_are_no_fault_of_the_machine():
+    cause = "ValueError: no colour in 'Permission denied is what the sign says'"
+    assert cause_in(JAVA.format(cause=cause)) is None
+
+
 def test_an_error_raised_on_purpose_here_is_left_as_it_is():
     with pytest.raises(PlatformError, match="as it is"), said_in_one_line():
         raise PlatformError("as it is")

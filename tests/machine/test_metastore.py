@@ -24,7 +24,7 @@ def copied(spark, tmp_path_factory) -> Path:
     lake = Lake(spark, LakeSettings(root=root, namespace="moved"))
     lake.create(CAPTIONERS)
     lake.define_view("view", f"SELECT * FROM {lake.name(CAPTIONERS.name)}")
-    folder = tmp_path_factory.mktemp("a lake's copy (1)")
+    folder = tmp_path_factory.mktemp("a lake's copy: (1)")
     url = spark.conf.get("spark.hadoop.javax.jdo.option.ConnectionURL")
     open_one = spark._jvm.java.sql.DriverManager.getConnection(url)
     backup = open_one.prepareCall("CALL SYSCS_UTIL.SYSCS_BACKUP_DATABASE(?)")

@@ -76,6 +76,8 @@ def test_a_file_that_is_no_plain_yaml_is_refused_with_its_line(tmp_path, written
         ("lake: {root: ~other/lake}", "want ~/ for your own home folder"),
         ("lake: {root: 's4://bucket/lake'}", "want a path, or a URL of s3, s3a"),
         ("tracking: {uri: 'mlflow.test:5000'}", "such as http://mlflow.test:5000"),
+        ("lake: {root: 'file://host/lake'}", "want file:/// and a path"),
+        (f"export: {{view: {{epoch: {list(range(129))}}}}}", "want at most 128 epochs"),
         ("tracking: {uri: 'http://'}", "and names a host"),
         ("tracking: {uri: 'http://mlflow.test:99999'}", "and names a host, and a port"),
         ("lake: {root: '{lake}/x'}", "lake.root: want the place that {lake} stands for, found '{lake}/x'"),
@@ -93,6 +95,11 @@ def test_a_value_out_of_its_range_is_refused(tmp_path, written, said):
 def test_a_home_folder_is_meant_as_a_shell_means_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", "/home/us")
     assert load(CONF / "base.yml", changes=["lake.root=~/lake"]).lake.root == "/home/us/lake"
+
+
+@pytest.mark.parametrize("url", ["file:/data/my%20lake", "file:///data/my%20lake"])
+def test_a_file_url_is_the_path_that_it_names(url):
+    assert load(CONF / "base.yml", changes=[f"lake.root={url}"]).lake.root == "/data/my lake"
 
 
 def test_what_belongs_to_a_lake_moves_with_its_root():

@@ -143,7 +143,9 @@ def _retry_all(
     underway = Underway(lake.spark)
     with progress.stage("retry", rows=rows, underway=underway.rows) as advance:
         for number, part in enumerate(parts):
-            with underway.step(f"retry: slice {number} of {len(parts)}", rows=rows):
+            with underway.step(
+                f"retry: slice {number} of {len(parts)}", rows=settings.fetch.retry.rows_per_commit
+            ):
                 tried = _retry_slice(lake, waiting, part, settings, takeovers)
             advance(tried, note=f"slice {number} of {len(parts)}")
     # Looked up by uid: a fetch beside this one may have added failures as old.

@@ -27,8 +27,8 @@ def check_partition(
     that knows its numbers, weights that fit its configuration, a template and a tokenizer that fit each
     other, and a journal that can be written.
 
-    Reads no weights. Of a model on the hub only what says how to use it is looked at; an endpoint answers for
-    itself. Raises WeightsError and PlatformError.
+    Reads no weights. A model on the hub is not looked at before a worker has brought it here, and an endpoint
+    answers for itself. Raises WeightsError and PlatformError.
     """
     if isinstance(spec, CaptionerSpec):
         _check_dtype(spec.captioner, device())
