@@ -26,7 +26,7 @@ from recap_spark.miniature.server import Server, serve
 pytestmark = pytest.mark.spark
 
 CONF = [ROOT / "conf" / name for name in ("base.yml", "laptop.yml", "demo.yml")]
-ROWS, UNITS, IN_FLIGHT = 100, 4, 1  # a unit for each kill, and one to begin with
+ROWS, UNITS, IN_FLIGHT = 60, 4, 1  # a unit for each kill, and one to begin with
 PATIENCE_S = 600  # other tests may have the cores
 
 

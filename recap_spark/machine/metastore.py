@@ -28,11 +28,14 @@ _NO_DATABASE = "XJ004"  # SQLSTATE of Derby
 
 
 def derby_url(metastore: Path) -> str:
-    """How Java names the metastore in a folder. Raises PlatformError for a path with a semicolon, after which
-    Derby reads attributes.
+    """How Java names the metastore in a folder.
+
+    Raises PlatformError for a path with a semicolon, after which Derby reads attributes, or with a colon,
+    before which it reads the name of a store.
     """
-    if ";" in str(metastore.resolve()):
-        raise PlatformError(f"session.metastore: want a path without a semicolon, found {metastore}")
+    if set(";:") & set(str(metastore.resolve())):
+        found = str(metastore.resolve())
+        raise PlatformError(f"session.metastore: want a path without ; and : for Derby, found {found}")
     return f"jdbc:derby:;databaseName={metastore.resolve()}"
 
 

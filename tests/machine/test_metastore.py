@@ -24,7 +24,7 @@ def copied(spark, tmp_path_factory) -> Path:
     lake = Lake(spark, LakeSettings(root=root, namespace="moved"))
     lake.create(CAPTIONERS)
     lake.define_view("view", f"SELECT * FROM {lake.name(CAPTIONERS.name)}")
-    folder = tmp_path_factory.mktemp("a lake's copy: (1)")
+    folder = tmp_path_factory.mktemp("a lake's copy (1)")
     url = spark.conf.get("spark.hadoop.javax.jdo.option.ConnectionURL")
     open_one = spark._jvm.java.sql.DriverManager.getConnection(url)
     backup = open_one.prepareCall("CALL SYSCS_UTIL.SYSCS_BACKUP_DATABASE(?)")
@@ -62,6 +62,13 @@ def test_the_tables_of_a_copied_lake_are_those_of_its_own_folder(spark, copied):
 def test_a_metastore_outside_of_the_lake_that_keeps_another_lake_is_refused(spark, copied, tmp_path):
     with pytest.raises(PlatformError, match=r"want one of the lake .*, found .*, which keeps the tables"):
         follow_lake(spark, metastore=copied / "metastore", root=tmp_path / "elsewhere")
+
+
+def test_a_path_that_derby_cannot_have_is_said():
+    with pytest.raises(
+        PlatformError, match="want a path without ; and : for Derby, found /data/a:b/metastore"
+    ):
+        derby_url(Path("/data/a:b/metastore"))
 
 
 def test_no_metastore_yet_is_none_to_follow(spark, tmp_path):
