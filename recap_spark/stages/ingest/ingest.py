@@ -155,11 +155,13 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     """
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    contested = contested_hashes(incoming.rows, rivals).localCheckpoint()
-    hashes = _hinted(contested, most=contested.count())
     mended = Observation()
-    seen = incoming.rows.observe(mended, *(F.count_if(name).alias(name) for name in _MENDED))
-    special = incoming.as_samples(_refused_or_contested(seen, hashes)).localCheckpoint()
+    # In the pass of few columns: no filter goes below a count, and good rows would become rejects' JSON too.
+    counted = (F.count_if(name).alias(name) for name in _MENDED)
+    seen = incoming.rows.select("uid", *_MENDED).observe(mended, *counted)
+    contested = contested_hashes(seen, rivals).localCheckpoint()
+    hashes = _hinted(contested, most=contested.count())
+    special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
     held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
     settled = settle(claims, held).localCheckpoint()
