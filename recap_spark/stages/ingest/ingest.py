@@ -125,9 +125,7 @@ def _ingest_published(
     again: tuple[str, ...],
     unsaid: Callable[[], bool],
 ) -> Counter[str]:
-    """A published recaptioning adds captions to the samples that are stored, and samples where there are
-    none.
-    """
+    """Adds captions to the samples that are stored, and samples where there are none."""
     lake.create(CAPTIONS, CAPTIONERS, SCORES, RATINGS)
     # Spark makes a cache anew when a table it was read from is written: so all is read as it was at first.
     version, samples = lake.as_of_now(SAMPLES)
@@ -156,8 +154,8 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
     mended = Observation()
-    # In the pass of few columns: no filter goes below a count, and good rows would become rejects' JSON too.
     counted = (F.count_if(name).alias(name) for name in _MENDED)
+    # Here, of few columns: no filter goes below a count, and good rows would become rejects' JSON too.
     seen = incoming.rows.select("uid", *_MENDED).observe(mended, *counted)
     contested = contested_hashes(seen, rivals).localCheckpoint()
     hashes = _hinted(contested, most=contested.count())
