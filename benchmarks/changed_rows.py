@@ -21,6 +21,7 @@ from recap_spark.machine.session import start
 from recap_spark.settings.loading import load
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import IMAGES
+from recap_spark.upkeep import DELETION_VECTORS
 
 _CONF = Path(__file__).parents[1] / "conf"
 _FILES = 8
@@ -61,7 +62,7 @@ def _filled(spark: SparkSession, root: str, asked: argparse.Namespace, *, vector
     lake = Lake(spark, LakeSettings(root=root, namespace=None))
     lake.create(IMAGES)
     name = lake.name(IMAGES.name)
-    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('delta.enableDeletionVectors' = '{vectors}')")
+    spark.sql(f"ALTER TABLE {name} SET TBLPROPERTIES ('{DELETION_VECTORS}' = '{vectors}')")
     picture = F.unhex(F.repeat(F.sha2(F.col("uid"), 256), asked.bytes // 32))
     uid = F.md5(F.col("id").cast("string"))
     rows = spark.range(asked.rows, numPartitions=_FILES).withColumn("uid", uid)

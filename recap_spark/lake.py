@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from delta import DeltaTable, exceptions
 from pyspark.sql import DataFrame, Row, SparkSession
 
+from recap_spark import upkeep
 from recap_spark.errors import InputError, PlatformError
 from recap_spark.frames import frame_of
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
-from recap_spark.upkeep import check_columns, drop_deletion_vectors, own_schema, renew_checks
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
 _TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
@@ -48,7 +48,7 @@ class Lake:
     def create(self, *tables: Table) -> None:
         """Make those that are not there yet, as `own_schema` and `check_columns` allow."""
         if self.settings.namespace:
-            own_schema(self.spark, name=_quoted(self.settings.namespace), root=self.settings.root)
+            upkeep.own_schema(self.spark, name=_quoted(self.settings.namespace), root=self.settings.root)
         with ThreadPoolExecutor(_MADE_AT_ONCE) as pool:
             list(pool.map(self._make, tables))
 
@@ -199,22 +199,22 @@ class Lake:
         One that an earlier version made with deletion vectors is rewritten without them.
         """
         self._handle(table).optimize().executeCompaction()
-        (about,) = self._handle(table).detail().collect()
-        drop_deletion_vectors(self.spark, name=self.name(table.name), features=about["tableFeatures"] or ())
+        features = self._handle(table).detail().collect()[0]["tableFeatures"] or ()
+        upkeep.drop_deletion_vectors(self.spark, name=self.name(table.name), features=features)
 
     def _make(self, table: Table) -> None:
         if not self.holds(table):
             self._create(table)
             return
         name = self.name(table.name)
-        check_columns(table, name=name, held=self.spark.read.table(name).columns)
+        upkeep.check_columns(table, name=name, held=self.spark.read.table(name).columns)
         (about,) = self._handle(table).detail().collect()
-        renew_checks(self.spark, table, name=name, properties=about["properties"])
+        upkeep.renew_checks(self.spark, table, name=name, properties=about["properties"])
 
     def _create(self, table: Table) -> None:
         builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
         builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.indexed))
-        builder = builder.property("delta.enableDeletionVectors", "false")
+        builder = builder.property(upkeep.DELETION_VECTORS, "false")
         for constraint, condition in table.checks.items():
             # As a property of the new table: ALTER TABLE would cost a commit and a scan for each.
             builder = builder.property(f"delta.constraints.{constraint}", condition)

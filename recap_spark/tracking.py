@@ -20,6 +20,7 @@ from recap_spark.errors import PlatformError, RecapError, SettingsError
 from recap_spark.settings.loading import flat
 from recap_spark.settings.redaction import is_secret, public
 from recap_spark.settings.schema import Settings
+from recap_spark.settings.values import is_url
 
 if TYPE_CHECKING:
     from recap_spark.lake import Lake
@@ -33,7 +34,7 @@ def tracking_uri(settings: Settings) -> str:
     """Where the runs are: conf's MLflow, else a SQLite file under a lake's root that is a folder."""
     if settings.tracking.uri:
         return settings.tracking.uri
-    if ":/" in settings.lake.root:
+    if is_url(settings.lake.root):
         found = f"null, and lake.root is {settings.lake.root}"
         raise SettingsError(f"tracking.uri: want an MLflow server, found {found}")
     return f"sqlite:///{Path(settings.lake.root).resolve()}/mlflow.db"

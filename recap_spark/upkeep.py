@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from urllib.parse import quote
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import ContractError, SettingsError
+from recap_spark.settings.values import absolute
 from recap_spark.tables import Table
 
 # Some platforms turn them on by default; delta-rs, so DuckDB and polars too, reads no table that has any.
@@ -26,7 +26,7 @@ def own_schema(spark: SparkSession, *, name: str, root: str) -> None:
 
     Raises SettingsError where it is another lake's: jobs of two lakes would add to the same tables.
     """
-    lake = mark_of(root.rstrip("/") if ":/" in root else str(Path(root).resolve()))
+    lake = mark_of(absolute(root).rstrip("/") or "/")
     spark.sql(f"CREATE SCHEMA IF NOT EXISTS {name} WITH DBPROPERTIES ('{_LAKE}' = '{lake}')")
     owner = _owner(spark, name)
     if owner is None:

@@ -16,6 +16,7 @@ from recap_spark.errors import PlatformError, SettingsError
 from recap_spark.machine.java import find_java
 from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
 from recap_spark.settings.schema import LakeSettings, SessionSettings
+from recap_spark.settings.values import is_url
 
 
 class Platform(StrEnum):
@@ -127,7 +128,7 @@ def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]
     if settings.master:
         conf["spark.master"] = settings.master
     if settings.metastore:
-        if ":/" in lake.root:
+        if is_url(lake.root):
             found = f"{settings.metastore}, and lake.root {lake.root}"
             raise SettingsError(
                 f"session.metastore: want null where the lake is no folder of this machine, found {found}"

@@ -10,6 +10,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
+from recap_spark.settings.values import is_url
 
 
 def check_free_space(spark: SparkSession, *, root: str, least_bytes: int) -> None:
@@ -26,7 +27,7 @@ def check_free_space(spark: SparkSession, *, root: str, least_bytes: int) -> Non
 
 
 def _places(spark: SparkSession, root: str) -> Iterator[tuple[str, str]]:
-    if ":/" not in root:
+    if not is_url(root):
         yield "lake.root", root
     if str(spark.sparkContext.master).startswith("local"):
         scratch = os.environ.get("SPARK_LOCAL_DIRS") or spark.sparkContext.getConf().get("spark.local.dir")

@@ -82,9 +82,8 @@ def _plain(value: Any) -> Any:
     for kind, plain in _PLAIN.items():
         if isinstance(value, kind):
             return plain(value)
-    return (
-        value if isinstance(value, str | int | None) else str(value)
-    )  # intervals and variants say themselves
+    # Intervals and variants say themselves.
+    return value if isinstance(value, str | int | None) else str(value)
 
 
 def _float(value: float) -> float | None:

@@ -16,6 +16,8 @@ from recap_spark.tables import Table
 
 SEVERAL = "several"
 
+_NULLS = "null_count."  # before the name of a column, as deltalake has it
+
 
 @dataclass(frozen=True)
 class TableLog:
@@ -68,7 +70,9 @@ def read_log(folder: str, *, by: str | None) -> TableLog | None:
         rows=sum(rows),
         size=sum(_numbers(files, "size_bytes")),
         changed=datetime.fromtimestamp(changed / 1000, UTC),
-        nulls={name[11:]: sum(_numbers(files, name)) for name in names if name.startswith("null_count.")},
+        nulls={
+            name.removeprefix(_NULLS): sum(_numbers(files, name)) for name in names if name.startswith(_NULLS)
+        },
         by=_rows_by(files, rows, by) if by and f"min.{by}" in names else {},
     )
 

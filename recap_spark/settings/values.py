@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+from pathlib import Path
 from typing import Annotated
 from urllib.parse import unquote, urlsplit
 
@@ -57,6 +58,16 @@ _STORES = (
     "file",
 )
 _TRACKING = ("http", "https", "file", "sqlite", "postgresql", "mysql", "mssql", "databricks", "databricks-uc")
+
+
+def is_url(place: str) -> bool:
+    """Whether a place is a URL of a store, and no path of this machine."""
+    return ":/" in place
+
+
+def absolute(place: str) -> str:
+    """A path as it is from any folder; a URL as it is."""
+    return place if is_url(place) else str(Path(place).resolve())
 
 
 def _http(url: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from recap_spark.errors import SettingsError
+from recap_spark.settings.files.lake_places import LAKE
 from recap_spark.settings.files.yaml_files import plain_value
 
 KeyPath = tuple[str, ...]
@@ -29,5 +30,5 @@ def read_changes(written: Iterable[str]) -> dict[KeyPath, Any]:
             changes[*_SPARK_CONF, ".".join(parts[2:])] = text
         else:
             # YAML takes {lake}/x for the beginning of a section.
-            changes[parts] = text if text.startswith("{lake}") else plain_value(text)
+            changes[parts] = text if text.startswith(LAKE) else plain_value(text)
     return changes

@@ -7,7 +7,7 @@ from typing import Any
 
 from recap_spark.errors import SettingsError
 
-_LAKE = "{lake}"
+LAKE = "{lake}"
 
 
 def within_lake(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def within_lake(values: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(root, str):
         return dict(values)
     if _is_within(root):
-        raise SettingsError(f"lake.root: want the place that {_LAKE} stands for, found {root!r}")
+        raise SettingsError(f"lake.root: want the place that {LAKE} stands for, found {root!r}")
     return {key: _placed(value, root.rstrip("/")) for key, value in values.items()}
 
 
@@ -33,9 +33,9 @@ def _placed(value: Any, root: str) -> Any:
     if isinstance(value, list):
         return [_placed(inner, root) for inner in value]
     if isinstance(value, str) and _is_within(value):
-        return root + value.removeprefix(_LAKE) or "/"
+        return root + value.removeprefix(LAKE) or "/"
     return value
 
 
 def _is_within(place: str) -> bool:
-    return place == _LAKE or place.startswith(_LAKE + "/")
+    return place == LAKE or place.startswith(LAKE + "/")

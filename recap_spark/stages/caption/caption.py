@@ -6,7 +6,6 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -17,6 +16,7 @@ from recap_spark.machine.device import task_device, task_profile
 from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
+from recap_spark.settings.values import absolute
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
@@ -111,5 +111,4 @@ def journal_folder(settings: Settings) -> str:
     """The folder where workers record which images are in their engines: conf's, else one beside the
     tables.
     """
-    folder = settings.caption.journal or f"{settings.lake.root}/_in_engine"
-    return folder if ":/" in folder else str(Path(folder).resolve())
+    return absolute(settings.caption.journal or f"{settings.lake.root}/_in_engine")

@@ -14,6 +14,7 @@ columns have caption_epoch_N and source_epoch_N as well, and each epoch has its 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
@@ -54,7 +55,7 @@ class Fields:
         """The epochs that have columns and files of their own: none where there is only one."""
         return self.epochs if len(self.epochs) > 1 else ()
 
-    @property
+    @cached_property  # asked for with every row
     def texts(self) -> tuple[str, ...]:
         """Of json, in which txt is not repeated."""
         drawn = (name(epoch) for epoch in self.own_epochs for name in (caption_of, source_of))

@@ -65,6 +65,7 @@ def _write_shard(shard: int, rows: Iterable[tuple[Row, bytes | None]], shards: S
     sources = {kind: "source" for kind in files} | {
         f"captions/epoch-{epoch}": source_of(epoch) for epoch in shards.fields.own_epochs
     }
+    columns = set(sources.values())
     counts: Counter[tuple[str, str]] = Counter()  # of a column and its value
     undecodable = 0
     with _opened_all(files, shards) as sinks:
@@ -74,7 +75,7 @@ def _write_shard(shard: int, rows: Iterable[tuple[Row, bytes | None]], shards: S
                 continue
             for sink in sinks:
                 sink(row, jpg)
-            counts.update((column, row[column]) for column in set(sources.values()))
+            counts.update((column, row[column]) for column in columns)
     return [
         _written(kind, name, {end: counts[sources[kind], end] for end in SOURCES}, undecodable)
         for kind, name in files.items()
