@@ -24,15 +24,15 @@ from recap_spark.stages.ingest.checks import readable, reject_reason, repaired
 from recap_spark.stages.ingest.deduplication import Outcome, contested_hashes, settle, uid_hash
 from recap_spark.stages.ingest.files import Survey, list_files, over_sound_files, survey_files
 from recap_spark.stages.ingest.layouts import LAYOUTS
-from recap_spark.stages.ingest.metadata import read_rows
+from recap_spark.stages.ingest.metadata import MENDED, read_rows
+from recap_spark.stages.ingest.outcomes import count_outcomes, ended_as, rejects_of
 from recap_spark.stages.ingest.published import add_published, identify, settle_published
 from recap_spark.stages.ingest.rejects import is_unsaid, refuse, refused_files, retract
 from recap_spark.stages.ingest.selection import Selection, select_from, selected
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES
 from recap_spark.workers.partition import ahead
 
-_MENDED = ("text_repaired", "sha256_unknown")  # marks of rows that go on all the same
-_NO_ENDS = frozenset({Outcome.DISPLACED, *_MENDED})
+_NO_ENDS = frozenset({Outcome.DISPLACED, *MENDED})
 _BROADCAST_HASHES = 1_000_000  # some 30 MB on every executor
 
 
@@ -52,11 +52,12 @@ class Incoming:
     unsaid: Callable[[], bool]  # whether rejects holds nothing of the rows' files
 
     def as_samples(self, rows: DataFrame) -> DataFrame:
-        """Some of the rows, checked in the shape of samples, with `reason` and `raw`."""
+        """Some of the rows, checked in the shape of samples, with `reason`, `raw` and marks of repairs."""
         others = (name for name in SAMPLES.schema.names if name != "org_caption")
         caption = readable(F.col("text"), cap=self.caption_cap).alias("org_caption")
         # In two steps: Spark computes a column once for all that look at it, an expression at every look.
-        return rows.withColumn("text", repaired(F.col("text"))).select(*others, caption, "reason", "raw")
+        repaired_rows = rows.withColumn("text", repaired(F.col("text")))
+        return repaired_rows.select(*others, caption, "reason", "raw", *MENDED)
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
@@ -153,30 +154,26 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
     """
     # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
     # must not move.
-    mended = Observation()
-    counted = (F.count_if(name).alias(name) for name in _MENDED)
-    # Here, of few columns: no filter goes below a count, and good rows would become rejects' JSON too.
-    seen = incoming.rows.select("uid", *_MENDED).observe(mended, *counted)
-    contested = contested_hashes(seen, rivals).localCheckpoint()
+    contested = contested_hashes(incoming.rows.select("uid"), rivals).localCheckpoint()
     hashes = _hinted(contested, most=contested.count())
     special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
     claims = special.where(F.col("reason").isNull())
     held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
     settled = settle(claims, held).localCheckpoint()
-    counts = _counts(special, settled)
-    specials = counts.total() - counts[Outcome.DISPLACED]
-    marks = Counter({name: count for name, count in mended.get.items() if count})
+    counts = count_outcomes(special, settled)
+    specials = sum(count for outcome, count in counts.items() if outcome not in _NO_ENDS)
     displaces, winners = counts[Outcome.DISPLACED] > 0, counts.pop(Outcome.ADDED, 0)
-    rejects = _rejects(special, claims, settled, rivals)
+    rejects = rejects_of(special, claims, settled, rivals)
     retract(lake, rejects, files=() if incoming.unsaid() else incoming.again)
     once = Transaction("ingest", version)
     refusing = partial(refuse, lake, rejects, once=once, unsaid=incoming.unsaid() and not displaces)
     if not displaces and not winners and incoming.rows.count() == specials:
         refusing()  # no commit of samples, not even an empty one
-        return counts + marks
+        return counts
     # Whatever shares a uid, or its hash, with a special row is special itself.
     taken = _hinted(special.select(uid_hash().alias("uid_hash")).distinct(), most=specials)
-    samples = _samples(incoming, taken, _of(claims, settled, Outcome.ADDED))
+    mended = Observation()
+    samples = _samples(incoming, taken, ended_as(claims, settled, Outcome.ADDED), mended=mended)
     with ThreadPoolExecutor(1) as beside:
         # A few rows whose commit is mostly waiting; a rerun writes either table as if for the first time.
         refused = beside.submit(refusing)
@@ -189,13 +186,18 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
         refused.result()
     if added is None:
         raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
-    return counts + marks + Counter({str(Outcome.ADDED): added})
+    # Adding Counters leaves out what was never met.
+    return counts + Counter(mended.get) + Counter({str(Outcome.ADDED): added})
 
 
-def _samples(incoming: Incoming, taken: DataFrame, winners: DataFrame) -> DataFrame:
+def _samples(incoming: Incoming, taken: DataFrame, winners: DataFrame, *, mended: Observation) -> DataFrame:
+    """What is added to samples; `mended` counts the marks of those rows that are not special."""
     free = incoming.rows.join(taken, uid_hash() == F.col("uid_hash"), how="left_anti")
     columns = SAMPLES.schema.names
-    return incoming.as_samples(free).select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
+    # Counted while they are written: in a pass of its own, all texts would be read once more.
+    marked = incoming.as_samples(free).select(*columns, *MENDED)
+    counted = marked.observe(mended, *(F.count_if(name).alias(name) for name in MENDED))
+    return counted.select(*columns).unionByName(winners.select(*columns).hint("rebalance"))
 
 
 def _refused_or_contested(rows: DataFrame, hashes: DataFrame) -> DataFrame:
@@ -209,36 +211,6 @@ def _hinted(hashes: DataFrame, *, most: int) -> DataFrame:
     rows from a checkpoint, and without the hint would shuffle all metadata to compare it with them.
     """
     return F.broadcast(hashes) if most <= _BROADCAST_HASHES else hashes
-
-
-def _counts(special: DataFrame, settled: DataFrame) -> Counter[str]:
-    """The special rows, and stored ones that they displace, by what becomes of them."""
-    bad = special.where(F.col("reason").isNotNull()).select(F.col("reason").alias("outcome"))
-    ends = bad.union(settled.select("outcome"))
-    return Counter({row["outcome"]: row["count"] for row in ends.groupBy("outcome").count().collect()})
-
-
-def _rejects(special: DataFrame, claims: DataFrame, settled: DataFrame, rivals: DataFrame) -> DataFrame:
-    columns = ("source_row", "reason", "source_file", "raw")
-    bad = special.where(F.col("reason").isNotNull()).select(*columns)
-    losers = _of(claims, settled, Outcome.REPEATED, Outcome.CONFLICTING).withColumn(
-        "reason", F.col("outcome")
-    )
-    displaced = _of(rivals, settled, Outcome.DISPLACED).select(
-        "source_row",
-        F.lit(str(Outcome.CONFLICTING)).alias("reason"),
-        "source_file",
-        F.to_json(F.struct(*SAMPLES.schema.names)).alias("raw"),
-    )
-    return bad.union(losers.select(*columns)).union(displaced)
-
-
-def _of(rows: DataFrame, settled: DataFrame, *outcomes: Outcome) -> DataFrame:
-    """The rows that ended in one of these ways, with their `outcome`."""
-    ended = settled.where(F.col("outcome").isin(*map(str, outcomes))).select(
-        "source_file", "source_row", "outcome"
-    )
-    return rows.join(ended, on=["source_file", "source_row"], how="inner")
 
 
 def _displace(lake: Lake, settled: DataFrame) -> None:

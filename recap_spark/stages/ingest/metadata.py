@@ -15,6 +15,7 @@ from recap_spark.stages.ingest.layouts import Layout
 from recap_spark.stages.ingest.values import as_utf8, whole_number
 from recap_spark.workers.metadata.sha256 import BLANKS
 
+MENDED = ("text_repaired", "sha256_unknown")  # marks of rows that go on all the same
 _TEXTS = ("text", "org_caption", "re_caption")
 _NUMBERS = (T.IntegralType, T.FractionalType)
 
