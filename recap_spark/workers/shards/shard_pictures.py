@@ -17,7 +17,7 @@ from recap_spark.workers.fetching.fetcher import FETCHED
 from recap_spark.workers.fetching.urls import opt_out
 from recap_spark.workers.partition import ahead
 from recap_spark.workers.pictures.decoders import Outcome, Parcel, prepare_all
-from recap_spark.workers.pictures.faces import UsableBox, usable_boxes
+from recap_spark.workers.pictures.faces import Box
 from recap_spark.workers.pictures.hashes import hash_columns
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import Prepared
@@ -53,7 +53,7 @@ class _Want:
     expected: str | None  # sha256, as the metadata has it
     recorded: str | None  # sha256, as the shard has it
     url: str
-    faces: tuple[UsableBox, ...]
+    faces: tuple[Box | None, ...]
 
 
 @dataclass(frozen=True)
@@ -177,12 +177,12 @@ def _meant(reading: Reading, file: str, wanted: Iterable[Row]) -> Iterator[_Mean
     """The wanted pictures of a shard, each once for all samples that have the same faces on it."""
     wants: dict[int, list[_Want]] = defaultdict(list)
     for one in wanted:
-        faces = usable_boxes(one["face_bboxes"])
+        faces = tuple(None if box is None else tuple(box) for box in one["face_bboxes"] or ())
         want = _Want(one["key"], one["uid"], one["expected"], one["recorded"], one["url"], faces)
         wants[one["position"]].append(want)
     try:
         for held in ahead(_pictures(reading, file, wants=wants.copy().__contains__), size=_READ_AHEAD):
-            by_faces: dict[tuple[UsableBox, ...], list[_Want]] = defaultdict(list)
+            by_faces: dict[tuple[Box | None, ...], list[_Want]] = defaultdict(list)
             for want in wants.pop(held.position):
                 if want.key == held.key:  # else the file was changed since it was described
                     by_faces[want.faces].append(want)
