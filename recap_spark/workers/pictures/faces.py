@@ -6,10 +6,10 @@ and a mask blurred alike blends the two. Two things differ from img2dataset 1.47
 kernel size and no sigma, and so blurs three times too little. And it gives all faces the sigma of the
 largest, which smears the small ones' masks until they hide next to nothing: here each face has its own.
 
-A box that cannot be understood says that there is a face, and not where. img2dataset ends with an error there.
-Blurring all of the picture would hide the face, but leave a picture of nothing to be captioned and trained on,
-as if all were well. So the picture is refused with a status of its own: it is counted, and once the samples'
-boxes are mended, or faces may stay, `retry --status bad_face_box` fetches it.
+A box that cannot be understood says that there is a face, and not where. img2dataset ends with an error
+there. Blurring all of the picture would hide the face, but leave a picture of nothing to be captioned and
+trained on, as if all were well. So the picture is refused with a status of its own: it is counted, and once
+the samples' boxes are mended, or faces may stay, `retry --status bad_face_box` fetches it.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ DESCRIBED = pa.schema(
         ("url", pa.string()),
         ("state", pa.string()),  # of shard_files, or a RejectReason: of the file
         ("detail", pa.string()),
+        ("sha256_unknown", pa.bool_()),  # a hash is given for the download, and is none
     ]
 )
 _DESCRIBED_AT_ONCE = 4096
@@ -165,8 +166,9 @@ def _pictures(reading: Reading, file: str, *, wants: Callable[[int], bool]) -> I
 
 def _described(file: str, one: Described) -> Row:
     said = {"uid": one.claims.uid, "sha256": one.claims.sha256, "url": one.claims.url}
+    unknown = {"sha256_unknown": one.claims.sha256_unknown and one.claims.sha256 is None}
     own = {"own_sha256": one.own_sha256, "position": one.position, "key": one.key}
-    return {"file": file, "state": one.state, "detail": None} | own | said
+    return {"file": file, "state": one.state, "detail": None} | own | said | unknown
 
 
 def _fault(file: str, reason: RejectReason, detail: str) -> Row:
