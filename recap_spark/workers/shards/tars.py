@@ -147,7 +147,7 @@ def _pax_records(data: bytes) -> dict[str, str]:
         if not length.isdigit() or len(length) > 6 or not len(length) + 1 < int(length) <= len(data):
             records[_UNREADABLE] = "broken"  # its own header still tells where the member ends
             break
-        keyword, _, value = data[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
+        keyword, _, value = data[len(length) + 1 : int(length)].removesuffix(b"\n").partition(b"=")
         records[repaired_text(keyword)] = repaired_text(value)
         data = data[int(length) :]
     if any(name.startswith("GNU.sparse") for name in records):

@@ -37,7 +37,7 @@ LONG = "folder/" * 60 + "ä" * 100 + ".jpg"
 
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_names_of_every_length_and_script_come_back(form):
-    files = [("a.jpg", b"x"), (LONG, b"y" * 1000), ("ü/" + "b" * 90 + "/c.json", b""), ("d.txt", b"z" * 512)]
+    files = [("a.jpg", b"x"), (LONG, b"y" * 1000), ("ü/" + "b" * 90 + "/c.json", b""), ("ä\n\n", b"z" * 512)]
     assert [(one.name, one.body) for one in read(tar(*files, form=form))] == files
 
 
