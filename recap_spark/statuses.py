@@ -68,6 +68,7 @@ class FetchStatus(StrEnum):
     DECODER_CRASH = (
         "decoder_crash"  # these bytes killed the decoder's process, or asked for too much memory or time
     )
+    BAD_FACE_BOX = "bad_face_box"  # a face is named, and nobody can tell where it is: it could not be blurred
     PLACEHOLDER = "placeholder"  # one picture behind very many urls: "image removed"
 
 

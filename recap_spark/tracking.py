@@ -107,19 +107,37 @@ def _contexts(error: BaseException) -> Iterator[BaseException]:
 
 
 def await_server(settings: Settings) -> None:
-    """See that an MLflow that is a server takes connections: its client would try for minutes.
+    """See that an MLflow that is a server, or the proxy before it, takes connections: its client would try
+    for minutes.
 
     Raises PlatformError where it does not.
     """
-    uri = urlsplit(tracking_uri(settings))
-    if uri.scheme not in ("http", "https"):
+    uri = tracking_uri(settings)
+    if urlsplit(uri).scheme not in ("http", "https"):
         return
-    port = uri.port or (443 if uri.scheme == "https" else 80)
+    server, proxy = _address(uri), _proxy(uri)
+    host, port = proxy or server
     try:
-        socket.create_connection((uri.hostname, port), timeout=_ANSWERS_WITHIN_S).close()
+        socket.create_connection((host, port), timeout=_ANSWERS_WITHIN_S).close()
     except OSError as error:
-        server = f"{uri.scheme}://{uri.hostname}:{port}"
-        raise PlatformError(f"tracking.uri: want an MLflow server at {server}, found: {error}") from error
+        wanted = f"want an MLflow server at {urlsplit(uri).scheme}://{server[0]}:{server[1]}"
+        wanted += f" by the environment's proxy {host}:{port}" if proxy else ""
+        raise PlatformError(f"tracking.uri: {wanted}, found: {error}") from error
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def _proxy(uri: str) -> tuple[str, int] | None:
+    """The address of the proxy that MLflow's client, which is requests, takes by HTTP_PROXY, HTTPS_PROXY,
+    ALL_PROXY and NO_PROXY; None where it takes none.
+    """
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+
+    proxy = select_proxy(uri, get_environ_proxies(uri))
+    return _address(prepend_scheme_if_needed(proxy, "http")) if proxy else None
 
 
 def public_params(settings: BaseModel) -> dict[str, str]:

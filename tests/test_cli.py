@@ -37,6 +37,8 @@ def test_the_options_of_export_stand_over_the_view_of_conf_and_over_set():
     given = view_changes(p=1e-05, seed=-3, epochs=[4, 0])
     after = load(CONF / "base.yml", changes=[*changes, *given]).export.view
     assert after == before.model_copy(update={"p": 1e-05, "seed": -3, "epoch": (4, 0)})
+    for p in (0.0, 1.0, 0.1 + 0.2, 1e-41, 1.5e-300, 5e-324):
+        assert load(CONF / "base.yml", changes=view_changes(p=p, seed=None, epochs=None)).export.view.p == p
     assert view_changes(p=None, seed=None, epochs=None) == view_changes(p=None, seed=None, epochs=[]) == []
     assert "less than or equal to 1" in said("export", "--p", "1.1")
     assert "greater than or equal to 0" in said("export", "--epoch", "0", "--epoch", "-1")

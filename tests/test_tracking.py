@@ -15,13 +15,44 @@ def tracked(settings, uri):
     return settings.model_copy(update={"tracking": settings.tracking.model_copy(update={"uri": uri})})
 
 
-def test_a_server_that_takes_no_connection_is_said_with_its_address(settings):
+def test_a_server_that_takes_no_connection_is_said_with_its_address(settings, proxies):
+    proxies()
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         await_server(tracked(settings, f"http://127.0.0.1:{port}"))
     away = f"http://user:secret@127.0.0.1:{port}/mlflow"
     with pytest.raises(PlatformError, match=rf"want an MLflow server at http://127\.0\.0\.1:{port}, found: "):
         await_server(tracked(settings, away))
+
+
+@pytest.fixture
+def proxies(monkeypatch):
+    """Sets the environment's proxies, those that are named and no others."""
+
+    def proxies(**addresses):
+        for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+            monkeypatch.delenv(name, raising=False)
+            monkeypatch.delenv(name.upper(), raising=False)
+        for name, address in addresses.items():
+            monkeypatch.setenv(name, address)
+
+    return proxies
+
+
+def test_behind_a_proxy_it_is_the_proxy_that_has_to_take_connections(settings, proxies):
+    beyond = tracked(settings, "http://mlflow.invalid:5000")
+    with socket.create_server(("127.0.0.1", 0)) as proxy:
+        port = proxy.getsockname()[1]
+        for address in (f"http://user:secret@127.0.0.1:{port}", f"127.0.0.1:{port}"):
+            proxies(HTTP_PROXY=address)
+            await_server(beyond)
+    said = rf"at http://mlflow\.invalid:5000 by the environment's proxy 127\.0\.0\.1:{port}, found: "
+    with pytest.raises(PlatformError, match=said):
+        await_server(beyond)
+    for name in ("https_proxy", "HTTP_PROXY"):
+        proxies(**{name: f"http://127.0.0.1:{port}", "NO_PROXY": "example.test,.invalid"})
+        with pytest.raises(PlatformError, match=r"at http://mlflow\.invalid:5000, found: "):
+            await_server(beyond)
 
 
 @pytest.fixture

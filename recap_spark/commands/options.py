@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,25 +39,35 @@ Changes = Annotated[
 ]
 
 
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread as Python raises KeyboardInterrupt."""
+_STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_CANCELLED_WITHIN_S = 10.0
+
+
+class _Stopped(BaseException):
+    """A signal to stop, raised in the main thread as Python raises KeyboardInterrupt."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__()
+        self.number = number
 
 
 @contextmanager
 def said_plainly() -> Iterator[None]:
     """An error raised on purpose ends the command with its message alone, and so does being stopped."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = {number: signal.getsignal(number) for number in _STOPS}
+    _heed_stops()
     try:
         yield
     except (RecapError, OSError) as error:
         typer.echo(_said(error), err=True)
         raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        raise _stopped("Ctrl-C", signal.SIGINT) from None
-    except _Terminated:
-        raise _stopped("SIGTERM", signal.SIGTERM) from None
+    except _Stopped as stop:
+        kept = "what is committed is kept; run the same command again to go on"
+        typer.echo(f"stopped by {_STOPS[stop.number]}: {kept}", err=True)
+        raise typer.Exit(128 + stop.number) from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -81,6 +92,7 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         from recap_spark.progress import Progress
 
         spark = start(settings.session, settings.lake)
+        _heed_stops()  # pyspark has put its own in the place of Ctrl-C's
         try:
             with said_in_one_line():
                 yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
@@ -101,15 +113,32 @@ def _said(error: RecapError | OSError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    # As pyspark does at Ctrl-C: or the units at work would be waited for.
+def _heed_stops() -> None:
+    for number in _STOPS:
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Cancel what runs, or the units at work would be waited for, and raise _Stopped.
+
+    This thread may be waiting for an answer of the JVM, and has one connection to it: so another one cancels,
+    and the connection is given up, or the answer would be taken for that to the next call. pyspark's own
+    handler of Ctrl-C fails at both.
+    """
     pyspark = sys.modules.get("pyspark")
     if pyspark is not None and (context := pyspark.SparkContext._active_spark_context) is not None:
-        context.cancelAllJobs()
-    raise _Terminated
+        canceller = threading.Thread(target=context.cancelAllJobs, daemon=True)
+        canceller.start()
+        canceller.join(_CANCELLED_WITHIN_S)
+        connection = context._gateway._gateway_client.get_thread_connection()
+        if connection is not None and _awaits_an_answer(frame):
+            connection.close()
+    raise _Stopped(signal.Signals(number))
 
 
-def _stopped(by: str, number: signal.Signals) -> typer.Exit:
-    kept = "what is committed is kept; run the same command again to go on"
-    typer.echo(f"stopped by {by}: {kept}", err=True)
-    return typer.Exit(128 + number)
+def _awaits_an_answer(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").startswith("py4j."):
+            return True
+        frame = frame.f_back
+    return False

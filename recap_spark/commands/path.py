@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated
 
@@ -90,9 +89,10 @@ def _export(
 
 def view_changes(*, p: float | None, seed: int | None, epochs: Iterable[int] | None) -> list[str]:
     """What these options change of the view, each as `--set` takes it; None changes nothing."""
-    # YAML takes 1e-05, as Python writes it, for text.
+    text = repr(p)
     written = {
-        "p": None if p is None else f"{Decimal(repr(p)):f}",
+        # YAML takes 1e-05, as Python writes it, for text.
+        "p": None if p is None else text if "." in text else text.replace("e", ".0e"),
         "seed": seed,
         "epoch": list(epochs) if epochs else None,
     }

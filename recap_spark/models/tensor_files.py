@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,9 @@ from torch import Tensor
 from recap_spark.errors import WeightsError
 
 INDEX = "model.safetensors.index.json"
+
+COMPUTED = (".rotary_emb.inv_freq", ".embeddings.position_ids")
+"""Buffers that older libraries stored beside the weights; today's compute them from the configuration."""
 
 _LENGTH_BYTES = 8  # safetensors' format: the header's length, little-endian, then the header as JSON
 _LONGEST_HEADER = 100_000_000  # bytes, as the safetensors library allows
@@ -53,6 +56,26 @@ def tensors_in(folder: Path) -> dict[str, Stored]:
         odd = ", ".join(sorted(placed.keys() ^ tensors.keys()))
         raise WeightsError(f"{index}: want the tensors of its files, found a difference in {odd}")
     return tensors
+
+
+def check_fit(
+    parameters: Mapping[str, tuple[int, ...]], placed: Mapping[str, Stored], *, unused: Iterable[Stored] = ()
+) -> None:
+    """Raise WeightsError naming each tensor with no place, each parameter with no tensor, each wrong shape.
+
+    `parameters` are a model's by name with their shapes, `placed` what is to fill them, `unused` what a
+    layout has no name for.
+    """
+    wrong = [f"{stored.name}: no parameter takes it" for stored in unused]
+    wrong += [f"{placed[name].name}: no parameter {name}" for name in placed.keys() - parameters.keys()]
+    wrong += [f"{name}: no tensor fills it" for name in parameters.keys() - placed.keys()]
+    wrong += [
+        f"{placed[name].name}: want shape {parameters[name]}, found {placed[name].shape}"
+        for name in parameters.keys() & placed.keys()
+        if placed[name].shape != parameters[name]
+    ]
+    if wrong:
+        raise WeightsError("the checkpoint does not fit its configuration: " + "; ".join(sorted(wrong)))
 
 
 def read_tensors(tensors: Iterable[Stored]) -> Iterator[tuple[Stored, Tensor]]:

@@ -28,8 +28,9 @@ def write_rows(names: Sequence[str], rows: Iterable[Sequence[Any]], *, form: Row
     """Write the rows as they come; a binary value as its size.
 
     CSV is RFC 4180's with a header, where null is empty as in Spark's; JSON is one object a line, with the
-    columns' names, times by ISO 8601 and a NaN or infinity, for which JSON has no number, as null. A table
-    shows control characters as `\\x1b`: alt-texts are strangers', and a terminal obeys them.
+    columns' names, times by ISO 8601 and a NaN or infinity, for which JSON has no number, as null; a map
+    whose keys are binary, or would fall together as text, is a list of pairs. A table shows control
+    characters as `\\x1b`: alt-texts are strangers', and a terminal obeys them.
 
     Raises InputError for JSON of columns of which two have one name: an object would lose one.
     """
@@ -98,6 +99,14 @@ def _row(value: Any) -> Any:
     return [_plain(part) for part in value]
 
 
+def _map(value: dict[Any, Any]) -> dict[str, Any] | list[list[Any]]:
+    """A map as an object, or as its pairs where an object might lose some: binary keys are shown as sizes."""
+    pairs = [[_plain(key), _plain(part)] for key, part in value.items()]
+    found = {str(key): part for key, part in pairs}
+    is_binary = any(isinstance(key, bytes | bytearray) for key in value)
+    return pairs if is_binary or len(found) < len(pairs) else found
+
+
 _PLAIN: dict[type, Callable[[Any], Any]] = {
     bytes: lambda value: f"{len(value)} bytes",
     bytearray: lambda value: f"{len(value)} bytes",
@@ -106,7 +115,7 @@ _PLAIN: dict[type, Callable[[Any], Any]] = {
     datetime: datetime.isoformat,
     date: date.isoformat,
     time: time.isoformat,
-    dict: lambda value: {str(_plain(key)): _plain(part) for key, part in value.items()},
+    dict: _map,
     list: _row,
     tuple: _row,
 }

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from pyarrow import fs
 from rich.console import Console
+from rich.filesize import decimal
 from rich.table import Table as Grid
 from rich.text import Text
 
@@ -15,11 +16,11 @@ from recap_spark.errors import InputError
 from recap_spark.report.table_logs import SEVERAL, TableLog, folder_of_table, read_log
 from recap_spark.settings.schema import Settings
 from recap_spark.tables import CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
+from recap_spark.workers.shards.export_layout import is_manifest
 from recap_spark.workers.shards.shards import storage_of
 
 _TABLES = (SAMPLES, REJECTS, IMAGES, CAPTIONS, SCORES, RATINGS)
 _BY = {CAPTIONS.name: "captioner", SCORES.name: "scorer"}
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def show_status(settings: Settings, console: Console) -> None:
     grid = Grid("stage", "done", "of", "size", "last commit (UTC)", box=None, pad_edge=False)
     for status in stage_statuses(settings):
         changed = f"{status.changed:%Y-%m-%d %H:%M}" if status.changed else ""
-        size = "" if status.size is None else _bytes(status.size)
+        size = "" if status.size is None else decimal(status.size)
         # Text: a folder's name may hold brackets, which rich would take for markup.
         grid.add_row(*map(Text, (status.stage, status.done, status.of, size, changed)))
     console.print(f"lake {settings.lake.root}", highlight=False, markup=False)
@@ -103,14 +104,16 @@ def _exports(folder: str) -> Iterator[StageStatus]:
     if not exports:
         yield StageStatus("export", "not begun", "", None, None)
     for at, export in enumerate(exports):
-        manifest = storage.get_file_info(f"{export.path}/manifest.json")
-        changed = manifest.mtime.astimezone(UTC) if manifest.is_file and manifest.mtime else None
-        said = "complete" if manifest.is_file else "not complete"
+        said, changed = _export(storage, f"{export.path}/manifest.json")
         yield StageStatus("export" if at == 0 else "", f"{export.base_name}: {said}", "", None, changed)
 
 
-def _bytes(size: int) -> str:
-    value, unit = float(size), 0
-    while value >= 1000 and unit + 1 < len(_UNITS):
-        value, unit = value / 1000, unit + 1
-    return f"{value:.0f} {_UNITS[unit]}" if unit == 0 else f"{value:.1f} {_UNITS[unit]}"
+def _export(storage: fs.FileSystem, path: str) -> tuple[str, datetime | None]:
+    """What an export's manifest says, and when it was written."""
+    found = storage.get_file_info(path)
+    if not found.is_file:
+        return "not complete", None
+    with storage.open_input_stream(path) as file:
+        if not is_manifest(file.read()):
+            return "no export of this project, by its manifest.json", None
+    return "complete", found.mtime.astimezone(UTC) if found.mtime else None

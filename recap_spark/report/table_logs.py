@@ -16,6 +16,7 @@ from recap_spark.tables import Table
 
 SEVERAL = "several"
 
+_OWN_CATALOG = "spark_catalog."
 _NULLS = "null_count."  # before the name of a column, as deltalake has it
 
 
@@ -33,14 +34,19 @@ class TableLog:
 def folder_of_table(lake: LakeSettings, table: Table) -> str:
     """Where the table's folder is: under the root, in the schema's folder where there is one.
 
-    Raises SettingsError for a table that a catalog keeps in a place of its own.
+    Raises SettingsError for `catalog.schema`: such a catalog keeps tables where it will and tells a Spark
+    session alone. Spark's own catalog keeps them under the root.
     """
     if lake.namespace is None:
         return f"{lake.root}/{table.name}"
-    if "." in lake.namespace:
-        found = f"{lake.namespace}, a schema of a catalog that has places of its own"
-        raise SettingsError(f"lake.namespace: want tables under lake.root to read their logs, found {found}")
-    return f"{lake.root}/{lake.namespace}.db/{table.name}"
+    schema = lake.namespace.removeprefix(_OWN_CATALOG)
+    if "." in schema:
+        found = f"{schema}, whose catalog alone knows where its tables are"
+        asked = f"ask it with `recap-spark sql 'SELECT count(*) FROM {schema}.{table.name}'`"
+        raise SettingsError(
+            f"lake.namespace: want tables under lake.root to read logs, found {found}: {asked}"
+        )
+    return f"{lake.root}/{schema}.db/{table.name}"
 
 
 def read_log(folder: str, *, by: str | None) -> TableLog | None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from functools import partial
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recap_spark.lake import Lake
@@ -14,10 +14,12 @@ from recap_spark.machine.device import task_device, task_profile
 from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import ScoreSettings, Settings
+from recap_spark.stages.prechecks import ask_a_worker
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import CaptionStatus, FetchStatus
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, SAMPLES, SCORES
 from recap_spark.workers.partition import run_partition
+from recap_spark.workers.scoring.precheck import check_partition
 from recap_spark.workers.scoring.scorer import ScorerSpec, answer_scores, prepare_pairs
 from recap_spark.workers.weights import weights_sha256
 
@@ -63,6 +65,12 @@ def score_captions(images: DataFrame, captions: DataFrame, *, scorer: ScorerSpec
         return pairs.mapInArrow(runner, SCORES.loose, profile=task_profile(spark, device))
 
 
+def check_worker(spark: SparkSession, *, scorer: ScorerSpec, device: str) -> None:
+    """Let one worker look at what a scorer wants. Raises what it finds wanting."""
+    check = partial(check_partition, spec=scorer, device=partial(task_device, device))
+    ask_a_worker(spark, check, device=device, has_models=True)
+
+
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """Score the captions that this scorer has not scored yet. Returns the rows that were to do."""
     lake.create(CAPTIONS, SCORES)
@@ -94,5 +102,6 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         answered=lambda: lake.read(SCORES).where(F.col("scorer") == scorer.name).select("uid", "captioner"),
         work=work,
         fingerprint=f"{lake.identity(IMAGES)}/{scorer.name}",
+        before=partial(check_worker, lake.spark, scorer=scorer, device=settings.score.device),
     )
     return run_units(lake, job, settings=settings.score.work, progress=progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 
 from recap_spark.errors import WeightsError
@@ -34,8 +35,20 @@ def folder_sha256(model: str) -> str | None:
 
 
 def _sha256(folder: Path, *patterns: str) -> str:
+    files = sorted({path.absolute() for pattern in patterns for path in folder.glob(pattern)})
+    return _of_files(tuple((path, _as_it_is(path)) for path in files))
+
+
+def _as_it_is(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+@lru_cache(maxsize=16)  # score, mix and export ask for the same ones, which are gigabytes
+def _of_files(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> str:
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
+    for path, _ in files:
         digest.update(path.name.encode())
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):

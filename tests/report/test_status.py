@@ -12,7 +12,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from rich.console import Console
 
-from recap_spark.errors import InputError
+from recap_spark.errors import InputError, SettingsError
 from recap_spark.frames import frame_of
 from recap_spark.lake import Transaction
 from recap_spark.report.status import show_status, stage_statuses
@@ -106,6 +106,22 @@ def test_a_file_in_the_exports_place_is_said(settings, tmp_path):
         list(stage_statuses(at(settings, tmp_path)))
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "", '{"files": ["a"], "rows": 3}', "\xff"])
+def test_another_tool_s_manifest_makes_no_complete_export(settings, tmp_path, content):
+    (tmp_path / "exports" / "app").mkdir(parents=True)
+    (tmp_path / "exports" / "app" / "manifest.json").write_bytes(content.encode("latin-1"))
+    last = list(stage_statuses(at(settings, tmp_path)))[-1]
+    assert (last.done, last.changed) == ("app: no export of this project, by its manifest.json", None)
+
+
+def test_a_schema_of_spark_s_own_catalog_is_found_and_another_catalog_s_is_said(settings, tmp_path):
+    written(tmp_path, "recap.db/samples", uid=["a"])
+    found = list(stage_statuses(at(settings, tmp_path, "spark_catalog.recap")))
+    assert found[0].done == "1 samples"
+    with pytest.raises(SettingsError, match=r"whose catalog alone knows .* FROM main\.recap\.samples'`$"):
+        list(stage_statuses(at(settings, tmp_path, "main.recap")))
+
+
 def test_brackets_in_a_name_are_shown(settings, tmp_path):
     (tmp_path / "exports" / "clip[red]").mkdir(parents=True)
     out = io.StringIO()
@@ -126,7 +142,8 @@ def test_each_stage_says_its_rows_and_their_share(settings, new_lake, fill):
         lake.append(CAPTIONS, frame.coalesce(1), transaction=Transaction(captioner, 1))
     root = lake.settings.root
     (done := Path(root) / "exports" / "clip-1").mkdir(parents=True)
-    (done / "manifest.json").write_text("{}")
+    manifest = {part: {} for part in ("view", "tables", "files", "rows", "left_out")}
+    (done / "manifest.json").write_text(json.dumps(manifest))
     (Path(root) / "exports" / "clip-2").mkdir()
     here = at(settings, root)
     assert [(one.stage, one.done, one.of) for one in stage_statuses(here)] == [

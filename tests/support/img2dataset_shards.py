@@ -24,9 +24,16 @@ def picture(number: int = 0, kind: str = "JPEG") -> bytes:
     return out.getvalue()
 
 
-def member(archive: tarfile.TarFile, name: str, body: bytes) -> None:
+def member(
+    archive: tarfile.TarFile,
+    name: str,
+    body: bytes,
+    *,
+    kind: bytes = tarfile.REGTYPE,
+    records: dict[str, str] | None = None,
+) -> None:
     info = tarfile.TarInfo(name)
-    info.size = len(body)
+    info.size, info.type, info.pax_headers = len(body), kind, records or {}
     archive.addfile(info, io.BytesIO(body))
 
 

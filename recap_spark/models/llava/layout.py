@@ -14,7 +14,7 @@ from torch import nn
 from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
 from recap_spark.errors import WeightsError
-from recap_spark.models.tensor_files import Stored, read_tensors
+from recap_spark.models.tensor_files import COMPUTED, Stored, check_fit, read_tensors
 
 Rules = tuple[tuple[str, str], ...]
 
@@ -44,8 +44,6 @@ FROM_PUBLISHED: Rules = (
 
 # Of a whole CLIP only the vision tower is LLaVA's.
 _CLIP_BESIDE_THE_TOWER = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-# Buffers that older libraries stored beside the weights; today's compute them from the configuration.
-_COMPUTED = (".rotary_emb.inv_freq", ".embeddings.position_ids")
 _TOWER = "model.vision_tower."
 
 # As the checkpoints of llava-hf name them, which transformers of every version and other engines read.
@@ -159,16 +157,7 @@ def place_tensors(
         # A tied checkpoint may hold its one matrix under both names.
         wanted.pop("lm_head.weight", None)
         placed.pop("lm_head.weight", None)
-    wrong = [f"{stored.name}: no parameter takes it" for stored in unused]
-    wrong += [f"{placed[name].name}: no parameter {name}" for name in placed.keys() - wanted.keys()]
-    wrong += [f"{name}: no tensor fills it" for name in wanted.keys() - placed.keys()]
-    wrong += [
-        f"{placed[name].name}: want shape {wanted[name]}, found {placed[name].shape}"
-        for name in wanted.keys() & placed.keys()
-        if placed[name].shape != wanted[name]
-    ]
-    if wrong:
-        raise WeightsError("the checkpoint does not fit its configuration: " + "; ".join(sorted(wrong)))
+    check_fit(wanted, placed, unused=unused)
     return placed
 
 
@@ -210,7 +199,7 @@ def _renamed(
     placed: dict[str, Stored] = {}
     unused = []
     for stored in tensors:
-        if stored.name.endswith(_COMPUTED) or stored.name.startswith(beside):
+        if stored.name.endswith(COMPUTED) or stored.name.startswith(beside):
             continue
         rule = next((rule for rule in rules if stored.name.startswith(rule[0])), None)
         if rule is None:

@@ -17,6 +17,7 @@ from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.settings.values import absolute
+from recap_spark.stages.prechecks import ask_a_worker
 from recap_spark.stages.units import Job, run_units
 from recap_spark.statuses import FetchStatus
 from recap_spark.tables import CAPTIONERS, CAPTIONS, IMAGES
@@ -48,15 +49,10 @@ def caption_images(
 
 
 def check_worker(spark: SparkSession, *, captioner: AnyCaptionerSpec, device: str, journal: Journal) -> None:
-    """Let one worker, on such a device as the stage has, look at what a captioner wants.
-
-    Raises what it finds wanting, in seconds: units fail after four attempts, each of which loads weights.
-    """
+    """Let one worker look at what a captioner wants. Raises what it finds wanting."""
     on = partial(task_device, device)
     check = partial(check_partition, spec=captioner, device=on, journal=journal)
-    with models_imported(spark) if isinstance(captioner, CaptionerSpec) else nullcontext():
-        one = spark.range(1, numPartitions=1)
-        one.mapInArrow(check, "id bigint", profile=task_profile(spark, device)).collect()
+    ask_a_worker(spark, check, device=device, has_models=isinstance(captioner, CaptionerSpec))
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:

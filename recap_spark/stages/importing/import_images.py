@@ -41,7 +41,7 @@ _FILE_AND_SIDE = T.StructType(_FILE.fields).add("side", T.StringType())
 _SOURCE_FILE = T.StructType().add("source_file", T.StringType())
 _DESCRIBED = (
     "file string, position bigint, key string, uid string, sha256 string, own_sha256 string, url string, "
-    "state string, detail string"
+    "state string, detail string, sha256_unknown boolean"
 )
 
 
@@ -67,8 +67,9 @@ class _Import:
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     """Import what the source holds for samples that have no row in images yet, then mark the placeholders.
 
-    Returns the number of pictures by what became of them; empty where no source is set. Raises
-    AccountingError where another import changed images meanwhile, or counts do not add up.
+    Returns the number of pictures by what became of them and, as ingest does, of those with a sha256 that is
+    none (`sha256_unknown`); empty where no source is set. Raises AccountingError where another import changed
+    images meanwhile, or counts do not add up.
     """
     source = settings.import_images.source
     counts: Counter[str] = Counter()

@@ -60,7 +60,9 @@ def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:
 
 
 def count_ends(described: DataFrame, settled: DataFrame, answered: DataFrame) -> dict[str, Counter[str]]:
-    """Counts by file of what became of its pictures, once the wanted ones are written."""
+    """Counts by file of what became of its pictures, once the wanted ones are written, and of
+    `sha256_unknown`: those whose hash is none, which end in one of the other ways too.
+    """
     pictures = described.where(F.col("state") == PICTURE)
     unmatched = pictures.join(settled, on=["file", "position"], how="left_anti")
     failed = described.where(F.col("state") == FAILED)
@@ -69,6 +71,7 @@ def count_ends(described: DataFrame, settled: DataFrame, answered: DataFrame) ->
     ended = [
         unmatched.select("file", F.lit("unmatched").alias("end")),
         failed.select("file", F.lit("failed_before").alias("end")),
+        pictures.where("sha256_unknown").select("file", F.lit("sha256_unknown").alias("end")),
         unrecognised.select("file", F.lit("unrecognised").alias("end")),
         settled.where(F.col("end") != "wanted").select("file", "end"),
         wanted.join(answered, on="uid", how="left_semi").select("file", F.lit("added")),

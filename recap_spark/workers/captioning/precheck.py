@@ -14,6 +14,7 @@ from recap_spark.workers.captioning.captioner import CaptionerSpec, prompt_token
 from recap_spark.workers.captioning.checkpoint import open_llava
 from recap_spark.workers.captioning.engines import AnyCaptionerSpec
 from recap_spark.workers.captioning.journal import Journal
+from recap_spark.workers.dtypes import check_dtype
 
 
 def check_partition(
@@ -31,7 +32,8 @@ def check_partition(
     answers for itself. Raises WeightsError and PlatformError.
     """
     if isinstance(spec, CaptionerSpec):
-        _check_dtype(spec.captioner, device())
+        _check_float8(spec.captioner, device())
+        check_dtype(spec.captioner.dtype, device(), key="caption.captioner.dtype")
         _check_journal(journal)
         if Path(resolve(spec.captioner.model)).is_dir():
             model, processor, _ = open_llava(spec.captioner)
@@ -40,19 +42,14 @@ def check_partition(
     yield from batches
 
 
-def _check_dtype(captioner: CaptionerSettings, device: str) -> None:
-    if device == "cpu" and not captioner.float8_linears:
+def _check_float8(captioner: CaptionerSettings, device: str) -> None:
+    if not captioner.float8_linears:
         return
     import torch
 
     from recap_spark.models.llava.float8 import require_float8
 
-    if captioner.float8_linears:
-        require_float8(torch.device(device), getattr(torch, captioner.dtype))
-    with torch.cuda.device(device):
-        if captioner.dtype == "bfloat16" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            name = torch.cuda.get_device_name()
-            raise PlatformError(f"caption.captioner.dtype: want a GPU with bfloat16, found {name}")
+    require_float8(torch.device(device), getattr(torch, captioner.dtype))
 
 
 def _check_journal(journal: Journal) -> None:

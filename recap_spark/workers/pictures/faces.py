@@ -5,6 +5,11 @@ a box grows by a tenth of its longer side d on every side, its surroundings are 
 and a mask blurred alike blends the two. Two things differ from img2dataset 1.47. It hands its library a
 kernel size and no sigma, and so blurs three times too little. And it gives all faces the sigma of the
 largest, which smears the small ones' masks until they hide next to nothing: here each face has its own.
+
+A box that cannot be understood says that there is a face, and not where. img2dataset ends with an error
+there. Blurring all of the picture would hide the face, but leave a picture of nothing to be captioned and
+trained on, as if all were well. So the picture is refused with a status of its own: it is counted, and once
+the samples' boxes are mended, or faces may stay, `retry --status bad_face_box` fetches it.
 """
 
 from __future__ import annotations
@@ -13,6 +18,9 @@ import math
 from collections.abc import Sequence
 
 from PIL import Image, ImageFilter
+
+from recap_spark.statuses import FetchStatus
+from recap_spark.workers.pictures.pictures import PictureError
 
 Box = Sequence[float | None]
 """What should be [x0, y0, x1, y1], each 0 to 1 of the picture as it is stored, before EXIF turns it."""
@@ -28,12 +36,12 @@ _REACH = 6
 
 
 def usable_boxes(boxes: Sequence[Box | None] | None) -> tuple[UsableBox, ...]:
-    """The boxes that name a part of the picture: x0 <= x1 and y0 <= y1, cut to the picture's edges.
+    """The boxes in order, x0 <= x1 and y0 <= y1, and cut to the picture's edges.
 
-    A box that is null, or not of four numbers, is left out; the other boxes and the picture are used all the
-    same.
+    Raises PictureError where one cannot be understood: it is null, not of four numbers, or wholly outside the
+    picture, as boxes in pixels are.
     """
-    return tuple(_ordered(box) for box in boxes or () if box is not None and _is_a_box(box))
+    return tuple(_usable(box) for box in boxes or ())
 
 
 def blur_faces(picture: Image.Image, boxes: Sequence[UsableBox]) -> Image.Image:
@@ -72,10 +80,23 @@ def _outwards(box: tuple[float, float, float, float]) -> tuple[int, int, int, in
     return math.floor(left), math.floor(upper), math.ceil(right), math.ceil(lower)
 
 
-def _is_a_box(box: Box) -> bool:
-    return len(box) == 4 and all(end is not None and not math.isnan(end) for end in box)
+def _usable(box: Box | None) -> UsableBox:
+    ends = [end for end in box or () if end is not None and not math.isnan(end)]
+    if box is None or len(box) != 4 or len(ends) != 4:
+        raise _not_understood(box)
+    across, down = _seen(ends[0], ends[2]), _seen(ends[1], ends[3])
+    if across is None or down is None:
+        raise _not_understood(box)
+    return across[0], down[0], across[1], down[1]
 
 
-def _ordered(box: Box) -> UsableBox:
-    x0, y0, x1, y1 = (min(max(end, 0.0), 1.0) for end in box if end is not None)
-    return min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1)
+def _seen(one: float, other: float) -> tuple[float, float] | None:
+    """The part of a side that is within the picture, None where none is."""
+    low, high = min(one, other), max(one, other)
+    is_seen = (low < 1 and high > 0) or 0 <= low == high <= 1
+    return (max(low, 0.0), min(high, 1.0)) if is_seen else None
+
+
+def _not_understood(box: Box | None) -> PictureError:
+    found = "null" if box is None else list(box)
+    return PictureError(FetchStatus.BAD_FACE_BOX, f"want [x0, y0, x1, y1] of 0 to 1, found {found!s:.100}")

@@ -37,10 +37,10 @@ def prepare(
     What is re-encoded is 8-bit RGB and upright, and carries no metadata: no EXIF, no colour profile. Raises
     PictureError.
     """
-    hidden = usable_boxes(faces) if rules.faces == "blur" else ()
     with opened(body, largest_pixels=largest_pixels) as image:
         picture = described(image)
         _refuse(image.size, rules)
+        hidden = usable_boxes(faces) if rules.faces == "blur" else ()
         target = resizing.target_size(image.size, rules)
         if target is None and not hidden and not _reencoded(picture, rules):
             prove(image)

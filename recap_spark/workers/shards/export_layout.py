@@ -13,6 +13,7 @@ columns have caption_epoch_N and source_epoch_N as well, and each epoch has its 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,8 @@ recaption.
 
 NO_COSINE = -2.0
 """In json, where there is no such score: no cosine is this small, and any threshold leaves it out."""
+
+_MANIFEST = ("view", "tables", "files", "rows", "left_out")  # of its parts, those by which it is known
 
 _TEXTS = ("uid", "url", "org_caption", "re_caption", "sha256")
 
@@ -80,6 +83,15 @@ class Fields:
     @property
     def _cosines(self) -> tuple[str, ...]:
         return COSINES if self.scored else ()
+
+
+def is_manifest(content: bytes) -> bool:
+    """Whether a manifest.json is that of an export: other tools give their own files this name."""
+    try:
+        manifest = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in _MANIFEST)
 
 
 def files_of(shard: int, formats: tuple[str, ...], fields: Fields) -> dict[str, str]:

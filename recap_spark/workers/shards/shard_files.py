@@ -18,7 +18,9 @@ State = Literal["picture", "failed", "unrecognised"]
 PICTURE: State = "picture"
 FAILED: State = "failed"
 UNRECOGNISED: State = "unrecognised"
-"""It should be in the shard; img2dataset could not get it; members of one key, none of them a picture."""
+"""It should be in the shard; img2dataset could not get it; members of one key, none of them a picture that
+can be read.
+"""
 
 BUFFER = 1 << 20
 

@@ -17,7 +17,7 @@ from recap_spark.workers.fetching.fetcher import FETCHED
 from recap_spark.workers.fetching.urls import opt_out
 from recap_spark.workers.partition import ahead
 from recap_spark.workers.pictures.decoders import Outcome, Parcel, prepare_all
-from recap_spark.workers.pictures.faces import UsableBox, usable_boxes
+from recap_spark.workers.pictures.faces import Box
 from recap_spark.workers.pictures.hashes import hash_columns
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import Prepared
@@ -38,6 +38,7 @@ DESCRIBED = pa.schema(
         ("url", pa.string()),
         ("state", pa.string()),  # of shard_files, or a RejectReason: of the file
         ("detail", pa.string()),
+        ("sha256_unknown", pa.bool_()),  # a hash is given for the download, and is none
     ]
 )
 _DESCRIBED_AT_ONCE = 4096
@@ -53,7 +54,7 @@ class _Want:
     expected: str | None  # sha256, as the metadata has it
     recorded: str | None  # sha256, as the shard has it
     url: str
-    faces: tuple[UsableBox, ...]
+    faces: tuple[Box | None, ...]
 
 
 @dataclass(frozen=True)
@@ -165,8 +166,9 @@ def _pictures(reading: Reading, file: str, *, wants: Callable[[int], bool]) -> I
 
 def _described(file: str, one: Described) -> Row:
     said = {"uid": one.claims.uid, "sha256": one.claims.sha256, "url": one.claims.url}
+    unknown = {"sha256_unknown": one.claims.sha256_unknown and one.claims.sha256 is None}
     own = {"own_sha256": one.own_sha256, "position": one.position, "key": one.key}
-    return {"file": file, "state": one.state, "detail": None} | own | said
+    return {"file": file, "state": one.state, "detail": None} | own | said | unknown
 
 
 def _fault(file: str, reason: RejectReason, detail: str) -> Row:
@@ -177,12 +179,12 @@ def _meant(reading: Reading, file: str, wanted: Iterable[Row]) -> Iterator[_Mean
     """The wanted pictures of a shard, each once for all samples that have the same faces on it."""
     wants: dict[int, list[_Want]] = defaultdict(list)
     for one in wanted:
-        faces = usable_boxes(one["face_bboxes"])
+        faces = tuple(None if box is None else tuple(box) for box in one["face_bboxes"] or ())
         want = _Want(one["key"], one["uid"], one["expected"], one["recorded"], one["url"], faces)
         wants[one["position"]].append(want)
     try:
         for held in ahead(_pictures(reading, file, wants=wants.copy().__contains__), size=_READ_AHEAD):
-            by_faces: dict[tuple[UsableBox, ...], list[_Want]] = defaultdict(list)
+            by_faces: dict[tuple[Box | None, ...], list[_Want]] = defaultdict(list)
             for want in wants.pop(held.position):
                 if want.key == held.key:  # else the file was changed since it was described
                     by_faces[want.faces].append(want)

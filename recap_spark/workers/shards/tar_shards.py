@@ -44,6 +44,8 @@ class _Contents:
     def add(self, member: Member) -> None:
         name = member_name(member.name)
         self.keys.setdefault(name.key, name)
+        if not member.is_readable:
+            return
         if name.is_picture(member.head):
             body = member.body
             sha256 = None if body is None else hashlib.sha256(body).hexdigest()
@@ -93,7 +95,7 @@ def tar_pictures(
 
     with _opened(source, path) as stream:
         for member in members(stream, wants=is_read):
-            if wants(member.position):
+            if member.is_readable and wants(member.position):
                 key = member_name(member.name).key
                 yield Held(position=member.position, key=key, size=member.size, body=member.body)
 

@@ -18,6 +18,7 @@ _SKIPPED_AT_ONCE = 1 << 20
 _HEAD = 16
 _REGULAR = b"\x00", b"0", b"7"
 _WITHOUT_DATA = b"1", b"2", b"3", b"4", b"5", b"6"  # links, devices, folders
+_UNREADABLE = "=unreadable"  # beside a member's path and size; no keyword of pax has an equals sign
 _GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"L", b"K", b"x", b"g", b"S"
 
 
@@ -40,6 +41,7 @@ class Member:
     size: int
     head: bytes  # its first bytes, by which a picture is known
     body: bytes | None  # None where it was not wanted
+    is_readable: bool = True  # not where it is sparse, or what a header says of it is broken
 
 
 @dataclass(frozen=True)
@@ -47,29 +49,31 @@ class _Header:
     name: str
     size: int
     kind: bytes
+    is_continued: bool  # the map of a sparse member goes on behind it
 
 
 def members(stream: Stream, *, wants: Callable[[Member], bool]) -> Iterator[Member]:
     """The regular files of a tar (POSIX ustar and pax, GNU long names), in order.
 
-    Bodies are read only of the members for which `wants` is true; the others are skipped. Raises TarFault at
-    the place where the stream stops being a tar, or where it ends without tar's end mark.
+    Bodies are read only of the members for which `wants` is true; the others are skipped, and so is one that
+    is not readable: where it ends is known all the same. Raises TarFault at the place where the stream stops
+    being a tar, or where it ends without tar's end mark.
     """
     given: dict[str, str] = {}
     position = 0
     while (header := _header(stream)) is not None:
         if header.kind in (_GNU_LONG_NAME, _PAX):
             given |= _extension(stream, header)
-        elif header.kind == _SPARSE:
-            raise TarFault(f"{header.name[:80]!r} is a sparse member")
-        elif header.kind in _REGULAR:
+        elif header.kind in (*_REGULAR, _SPARSE):
+            if header.is_continued:
+                _skip_map(stream, header.name)
             name, size = given.get("path", header.name), _size(given, header)
+            is_readable = header.kind != _SPARSE and _UNREADABLE not in given
             given = {}
             if name.endswith("/"):  # how tars of before 1988 write a folder
                 _skip(stream, size + _padding(size), name)
                 continue
-            head = _read(stream, min(size, _HEAD), name)
-            yield _completed(stream, Member(position, name, size, head, None), wants=wants)
+            yield _completed(stream, Member(position, name, size, b"", None, is_readable), wants=wants)
             position += 1
         else:
             held = 0 if header.kind in _WITHOUT_DATA else header.size
@@ -81,8 +85,10 @@ def members(stream: Stream, *, wants: Callable[[Member], bool]) -> Iterator[Memb
 
 def _completed(stream: Stream, member: Member, *, wants: Callable[[Member], bool]) -> Member:
     """The member with its body, if it is wanted; the stream then stands behind the member."""
+    if member.is_readable:
+        member = replace(member, head=_read(stream, min(member.size, _HEAD), member.name))
     rest, padding = member.size - len(member.head), _padding(member.size)
-    if not wants(member):
+    if not member.is_readable or not wants(member):
         _skip(stream, rest + padding, member.name)
         return member
     body = member.head + _read(stream, rest, member.name)
@@ -104,7 +110,8 @@ def _header(stream: Stream) -> _Header | None:
     name = _text(block[:100])
     if block[257:263] == b"ustar\x00" and (folder := _text(block[345:500])):
         name = f"{folder}/{name}"
-    return _Header(name, _number(block[124:136]), block[156:157])
+    kind = block[156:157]
+    return _Header(name, _number(block[124:136]), kind, kind == _SPARSE and block[482] != 0)
 
 
 def _number(field: bytes) -> int:
@@ -125,7 +132,7 @@ def _text(field: bytes) -> str:
 
 
 def _extension(stream: Stream, header: _Header) -> dict[str, str]:
-    """What an extension header says of the next member: its path and its size."""
+    """What an extension header says of the next member: its path, its size, and whether it is unreadable."""
     if header.size > _LONGEST_EXTENSION:
         raise TarFault(f"a header extension of {header.size} bytes, more than {_LONGEST_EXTENSION}")
     data = _read(stream, header.size, header.name)
@@ -138,13 +145,22 @@ def _pax_records(data: bytes) -> dict[str, str]:
     while data.strip(b"\x00"):
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or len(length) > 6 or not len(length) + 1 < int(length) <= len(data):
-            raise TarFault(f"a pax record of {length[:20]!r} bytes")
-        keyword, _, value = data[len(length) + 1 : int(length)].rstrip(b"\n").partition(b"=")
+            records[_UNREADABLE] = "broken"  # its own header still tells where the member ends
+            break
+        keyword, _, value = data[len(length) + 1 : int(length)].removesuffix(b"\n").partition(b"=")
         records[repaired_text(keyword)] = repaired_text(value)
         data = data[int(length) :]
     if any(name.startswith("GNU.sparse") for name in records):
-        raise TarFault("a sparse member")
-    return {name: records[name] for name in ("path", "size") if name in records}
+        records[_UNREADABLE] = "sparse"
+    if "GNU.sparse.name" in records:
+        records["path"] = records["GNU.sparse.name"]
+    return {name: records[name] for name in ("path", "size", _UNREADABLE) if name in records}
+
+
+def _skip_map(stream: Stream, name: str) -> None:
+    """The blocks in which a sparse member's map goes on, each of which says whether another one follows."""
+    while _read(stream, _BLOCK, name)[504]:
+        pass
 
 
 def _size(given: dict[str, str], header: _Header) -> int:

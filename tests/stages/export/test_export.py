@@ -27,7 +27,7 @@ from recap_spark.stages.export.accounting import account, tally
 from recap_spark.stages.export.view_rows import View, judged_samples
 from recap_spark.statuses import FetchStatus, LeftOut
 from recap_spark.tables import CAPTIONS
-from recap_spark.workers.shards.export_layout import Fields
+from recap_spark.workers.shards.export_layout import Fields, is_manifest
 from recap_spark.workers.shards.shards import SOURCES
 
 P, SEED, EPOCHS = 0.5, 3, (1, 0, 2)
@@ -126,6 +126,7 @@ def test_every_sample_is_written_or_left_out_for_a_reason_that_is_counted(export
     by_source = Counter(drawn(name, EPOCHS[0])[1] for name in WRITTEN)
     assert {name: count for name, count in exported.manifest["rows"].items() if count} == by_source
     assert exported.counts == exported.manifest["rows"] | LEFT_OUT
+    assert is_manifest((exported.folder / "manifest.json").read_bytes())
     assert sum(exported.counts.values()) == len(PICTURES) + 1
 
 

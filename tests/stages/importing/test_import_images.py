@@ -300,6 +300,16 @@ def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path)
     assert formats == {uid("a"): "jpeg", uid("c"): "png"}  # only a blurred one is encoded anew
 
 
+def test_a_sha256_that_is_none_is_counted_and_holds_no_picture_back(lake, settings, tmp_path):
+    add_samples(lake, 1, "a", "b", "c")
+    no_hashes = {"a": "f" * 32, "b": "not a hash", "c": " ", "nobody": "z" * 64}
+    said = ((name, picture(name), {"uid": uid(name), "sha256": given}) for name, given in no_hashes.items())
+    write_tar(tmp_path / "s" / "0.tar", *said)
+    counts = run(lake, settings, tmp_path / "s")
+    assert counts == {"added": 3, "unmatched": 1, "sha256_unknown": 3}
+    assert statuses(lake) == {uid(name): ("ok", None) for name in "abc"}
+
+
 def test_no_source_is_nothing_to_import(lake, settings):
     none = settings.import_images.model_copy(update={"source": None})
     asked = settings.model_copy(update={"import_images": none})

@@ -11,8 +11,6 @@ from laptop import captioner, endpoint, with_captioner
 from tiny_checkpoint import TEMPLATE, rewrite
 
 from recap_spark.errors import PlatformError, WeightsError
-from recap_spark.machine.failures import said_in_one_line
-from recap_spark.stages.caption.caption import check_worker
 from recap_spark.workers.captioning.journal import Journal
 from recap_spark.workers.captioning.precheck import check_partition
 
@@ -64,14 +62,3 @@ def test_float8_without_hardware_for_it_is_said(tmp_path):
 
 def test_a_server_is_left_to_answer_for_itself(tmp_path):
     assert checked(endpoint(), tmp_path / "not there") == [ROW]
-
-
-@pytest.mark.spark
-def test_what_a_worker_finds_wanting_ends_the_stage_in_one_line(spark, tmp_path):
-    lost = captioner(captioner__float8_linears=True)
-    journal = Journal(str(tmp_path))
-    with (
-        pytest.raises(PlatformError, match=r"^float8 linears: want a GPU .*, found cpu$"),
-        said_in_one_line(),
-    ):
-        check_worker(spark, captioner=lost, device="cpu", journal=journal)

@@ -225,14 +225,14 @@ def test_a_picture_that_breaks_its_decoder_is_one_status_among_sound_neighbours(
     assert rows[2]["sha256"] == hashlib.sha256(swelling.getvalue()).hexdigest()
 
 
-def test_faces_are_blurred_and_the_hash_stays_that_of_the_bytes_that_came(web, limits, fetched):
+def test_faces_are_blurred_or_refused_and_the_hash_stays_that_of_the_bytes_that_came(web, limits, fetched):
     body = web.pictures["b.png"]
     asked = batch(
         [web.url("images/b.png")] * 4,
         sha256=[hashlib.sha256(body).hexdigest()] * 4,
         face_bboxes=pa.array(
             [
-                [None, [0.0, 0.0, 1.0, 1.0], [0.5]],
+                [[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.4, 0.2]],
                 [],
                 None,
                 [None, [], [math.nan] * 4, [0.1, None, 0.2, 0.3]],
@@ -240,10 +240,11 @@ def test_faces_are_blurred_and_the_hash_stays_that_of_the_bytes_that_came(web, l
             pa.list_(pa.list_(pa.float64())),
         ),
     )
-    blurred, *kept = sorted(fetched([asked], limits), key=lambda row: row["uid"])
-    assert [row["bytes"] for row in kept] == [body] * 3
+    blurred, *kept, refused = sorted(fetched([asked], limits), key=lambda row: row["uid"])
+    assert [row["bytes"] for row in kept] == [body] * 2
     assert blurred["bytes"] != body
-    assert {(row["sha256"], row["sha256_matches"]) for row in (blurred, *kept)} == {
+    assert (refused["status"], refused["bytes"]) == ("bad_face_box", None)
+    assert {(row["sha256"], row["sha256_matches"]) for row in (blurred, *kept, refused)} == {
         (hashlib.sha256(body).hexdigest(), True)
     }
 

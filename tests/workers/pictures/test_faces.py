@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from recap_spark.statuses import FetchStatus
 from recap_spark.workers.pictures.faces import blur_faces, usable_boxes
+from recap_spark.workers.pictures.pictures import PictureError
 
 NOISE = Image.effect_noise((200, 120), 80).convert("RGB")
 
@@ -62,16 +64,26 @@ def test_a_part_is_blurred_as_the_whole_would_be():
 
 
 @pytest.mark.parametrize(
-    "box", [None, [], [0.1, 0.1, 0.2], [0.1, 0.1, None, 0.2], [math.nan, 0, 1, 1], [0.1] * 5]
+    "box",
+    [
+        *(None, [], [0.1, 0.1, 0.2], [0.1] * 5, [0.1, 0.1, None, 0.2], [math.nan, 0, 1, 1]),
+        *([40, 30, 90, 80], [0.2, 1.0, 0.4, 1.2], [-0.2, 0.1, 0.0, 0.4], [math.inf] * 4),  # outside, pixels
+    ],
 )
-def test_a_box_that_says_no_place_costs_itself_and_no_other(box):
-    face = (0.1, 0.2, 0.2, 0.4)
-    assert usable_boxes([box, face, box]) == (face,)
+def test_a_box_that_says_no_place_is_a_face_that_cannot_be_hidden(box):
+    with pytest.raises(PictureError, match=r"want \[x0, y0, x1, y1\] of 0 to 1, found ") as caught:
+        usable_boxes([[0.1, 0.2, 0.2, 0.4], box])
+    assert caught.value.status == FetchStatus.BAD_FACE_BOX
 
 
 @pytest.mark.parametrize("box", [[-5.0, -math.inf, 9.0, math.inf], [1, 1, 0, 0], [0, 1, 1, 0]])
 def test_a_box_that_reaches_outside_or_is_turned_round_is_still_a_box(box):
     assert usable_boxes([box]) == ((0, 0, 1, 1),)
+
+
+@pytest.mark.parametrize("box", [(0.5, 0.5, 0.5, 0.5), (1, 0.2, 1, 0.4), (0, 0, 0, 0)])
+def test_a_box_of_no_width_within_the_picture_is_understood(box):
+    assert usable_boxes([box]) == (box,)
 
 
 def test_no_box_and_a_box_of_no_size_change_nothing():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lossless_jpeg import lossless_jpeg
 from picture_bytes import encoded, scene
 
+from recap_spark.statuses import FetchStatus
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.preparing import prepare
 
@@ -38,5 +39,13 @@ def test_damaged_pictures_with_any_boxes_are_pictures_or_statuses(rules, format,
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(faces=BOXES)
-def test_no_boxes_cost_a_sound_picture(rules, faces):
-    assert prepare(SOUND["PNG"], faces=faces or (), rules=rules, largest_pixels=100_000).picture.width == 40
+def test_boxes_either_change_a_sound_picture_or_refuse_it_and_say_so(rules, faces):
+    """No face that is named with a size stays as it came."""
+    refused: list[FetchStatus] = []
+    kept: list[bool] = []
+    try:
+        found = prepare(SOUND["PNG"], faces=faces or (), rules=rules, largest_pixels=100_000)
+        kept.append(found.encoded is None)
+    except PictureError as error:
+        refused.append(error.status)
+    assert (refused, kept) in (([FetchStatus.BAD_FACE_BOX], []), ([], [not faces]))

@@ -200,6 +200,17 @@ def test_faces_stay_where_the_rule_says_so(rules):
     assert prepare(body, faces=[[0, 0, 1, 1]], rules=leave, largest_pixels=PLENTY).encoded is None
 
 
+def test_a_picture_with_a_face_that_cannot_be_placed_is_refused_unless_faces_stay(rules, refused):
+    body = encoded(scene(60, 40), "PNG")
+    faces = [[0.0, 0.0, 0.2, 0.2], [0.5]]
+    found = (FetchStatus.BAD_FACE_BOX, "want [x0, y0, x1, y1] of 0 to 1, found [0.5]")
+    assert refused(body, faces=faces) == found
+    assert refused(body, faces=faces, min_image_size=41)[0] == FetchStatus.TOO_SMALL
+    assert (
+        prepare(body, faces=faces, rules=replace(rules, faces="leave"), largest_pixels=PLENTY).encoded is None
+    )
+
+
 def test_a_lossless_jpeg_is_resized_from_all_its_pixels(prepared):
     found = prepared(lossless_jpeg(np.asarray(scene(160, 120))), resize_mode="keep_ratio", image_size=30)
     assert (found.picture.width, found.picture.height) == (40, 30)

@@ -177,6 +177,9 @@ FILES = st.lists(st.tuples(st.text(LETTERS, min_size=1, max_size=12) | USUAL, BO
 PLACES = st.integers(0, 9000)
 STATUS = st.sampled_from(["success", "failed_to_download"])
 OF_SIDE = st.fixed_dictionaries({}, optional={"uid": st.sampled_from(UIDS[:3]), "status": STATUS})
+SPOILED = st.dictionaries(
+    st.integers(0, 7), st.sampled_from(["sparse", "sparse of pax", "broken pax"]), max_size=3
+)
 SIDE = st.lists(st.tuples(st.sampled_from("abcd") | st.text(max_size=3), OF_SIDE), max_size=4)
 
 
@@ -189,18 +192,23 @@ def found_in(folder: Path, tar: bytes, rows: SideRows, *, is_cut: bool) -> list[
 
 
 @settings(max_examples=150, deadline=None)
-@given(files=FILES, side=SIDE, packed=st.booleans())
-def test_every_member_and_every_side_row_is_in_one_count(tmp_path_factory, files, side, packed):
-    whole = tar_of(files)
+@given(files=FILES, side=SIDE, packed=st.booleans(), spoiled=SPOILED)
+def test_every_member_and_every_side_row_is_in_one_count(tmp_path_factory, files, side, packed, spoiled):
+    """A member that cannot be read costs itself alone."""
+    whole = tar_of(files, spoiled)
     rows = SideRows([(key, claims_of(said)) for key, said in side])
     found = found_in(
         tmp_path_factory.getbasetemp(), gzip.compress(whole) if packed else whole, rows, is_cut=False
     )
     pictures = [one for one in found if one.state == "picture" and one.position >= 0]
     others = [one.key for one in found if one.state == "unrecognised"]
-    kept = [(member_name(name), body) for name, body in files if not name.endswith("/")]
+    kept = [
+        (member_name(name), body if at not in spoiled else None)
+        for at, (name, body) in enumerate(files)
+        if not name.endswith("/")
+    ]
     assert [one.position for one in pictures] == [
-        at for at, (name, body) in enumerate(kept) if name.is_picture(body[:16])
+        at for at, (name, body) in enumerate(kept) if body is not None and name.is_picture(body[:16])
     ]
     bare = {name.key: name for name, _ in kept if name.key not in {one.key for one in pictures}}
     assert others == [key for key, name in bare.items() if rows.about(name) is None]
@@ -209,13 +217,11 @@ def test_every_member_and_every_side_row_is_in_one_count(tmp_path_factory, files
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    files=FILES, side=SIDE, at=st.integers(0, 9000), words=st.binary(max_size=20), cut=st.integers(0, 9000)
-)
+@given(files=FILES, side=SIDE, at=PLACES, words=st.binary(max_size=20), cut=PLACES, spoiled=SPOILED)
 def test_a_damaged_tar_counts_each_picture_once_and_ends_in_a_fault_at_most(
-    tmp_path_factory, files, side, at, words, cut
+    tmp_path_factory, files, side, at, words, cut, spoiled
 ):
-    tar = bytearray(tar_of(files))
+    tar = bytearray(tar_of(files, spoiled))
     tar[at : at + len(words)] = words
     rows = SideRows([(key, claims_of(said)) for key, said in side])
     found = found_in(tmp_path_factory.getbasetemp(), bytes(tar[: max(0, len(tar) - cut)]), rows, is_cut=True)
@@ -223,9 +229,15 @@ def test_a_damaged_tar_counts_each_picture_once_and_ends_in_a_fault_at_most(
     assert len(set(places)) == len(places)
 
 
-def tar_of(files: list[tuple[str, bytes]]) -> bytes:
+def tar_of(files: list[tuple[str, bytes]], spoiled: dict[int, str]) -> bytes:
+    """The files, some of which no reader can use though all others are where they should be."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", encoding="utf-8") as archive:
-        for name, body in files:
-            member(archive, name, body)
+        for at, (name, body) in enumerate(files):
+            how = spoiled.get(at)
+            if how == "broken pax":
+                member(archive, "records", b"no records", kind=tarfile.XHDTYPE)
+            records = {"GNU.sparse.major": "1"} if how == "sparse of pax" else {}
+            kind = tarfile.GNUTYPE_SPARSE if how == "sparse" else tarfile.REGTYPE
+            member(archive, name, body, kind=kind, records=records)
     return out.getvalue()

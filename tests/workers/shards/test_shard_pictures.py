@@ -95,10 +95,11 @@ def test_pictures_are_refused_resized_and_blurred_by_the_rules_of_fetch(tmp_path
         {"key": "noise", "uid": UIDS[1], "face_bboxes": [[0.0, 0.0, 1.0, 1.0]]},
         {"key": "noise", "uid": UIDS[2], "face_bboxes": []},
         {"key": "small", "uid": UIDS[3]},
+        {"key": "noise", "uid": UIDS[4], "face_bboxes": [[], None]},
     ]
     rules = {"min_image_size": 20, "resize_mode": "keep_ratio", "image_size": 24, "encode_quality": 95}
     rows = read(tmp_path, "0.tar", *wanted, rules=rules)
-    assert [rows[uid]["status"] for uid in UIDS[:4]] == ["ok", "ok", "ok", "too_small"]
+    assert [rows[uid]["status"] for uid in UIDS[:5]] == ["ok", "ok", "ok", "too_small", "bad_face_box"]
     sharp, blurred, other = (rows[uid] for uid in UIDS[:3])
     assert (sharp["width"], sharp["height"], sharp["format"]) == (32, 24, "jpeg")
     assert sharp["bytes"] == other["bytes"]

@@ -1,0 +1,103 @@
+"""What would fail each scoring task, or score with weights drawn at random, is said before, in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from laptop import scorer
+from safetensors.torch import load_file, save_file
+
+from recap_spark.errors import WeightsError
+from recap_spark.settings.model_source import resolve
+from recap_spark.workers.scoring.precheck import check_partition
+
+ROW = pa.RecordBatch.from_pydict({"id": [0]})
+
+
+def checked(model: str) -> list[pa.RecordBatch]:
+    return list(check_partition([ROW], spec=scorer(scorer__model=model), device=lambda: "cpu"))
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(resolve("miniature:clip"), tmp_path / "clip"))
+
+
+def tensors(change: Callable) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        held = load_file(folder / "model.safetensors")
+        change(held)
+        save_file(held, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return harm
+
+
+def values(file: str, change: Callable) -> Callable[[Path], None]:
+    def harm(folder: Path) -> None:
+        said = json.loads((folder / file).read_text())
+        change(said)
+        (folder / file).write_text(json.dumps(said))
+
+    return harm
+
+
+def without(file: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / file).unlink()
+
+
+def cut(folder: Path) -> None:
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[:-9])
+
+
+def unpadded(folder: Path) -> None:
+    values("tokenizer_config.json", lambda said: said.pop("pad_token"))(folder)
+    values("tokenizer.json", lambda said: said.update(padding=None))(folder)
+
+
+def test_a_sound_scorer_passes_and_a_buffer_of_older_libraries_does_no_harm(clip):
+    assert checked("miniature:clip") == [ROW]
+    tensors(lambda held: held.update({"text_model.embeddings.position_ids": held["logit_scale"].clone()}))(
+        clip
+    )
+    assert checked(str(clip)) == [ROW]
+
+
+def test_a_model_on_the_hub_is_left_to_the_worker_that_brings_it():
+    assert checked("owner/name") == [ROW]
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (tensors(lambda held: held.pop("logit_scale")), "logit_scale: no tensor fills it"),
+        (
+            tensors(lambda held: held.update(other=held["logit_scale"].clone())),
+            "other: no parameter other",
+        ),
+        (
+            values("config.json", lambda said: said["text_config"].update(vocab_size=9)),
+            r"token_embedding\.weight: want shape \(9, ",
+        ),
+        (values("config.json", lambda said: said.update(model_type="llava")), "want model_type clip, found"),
+        (cut, "model.safetensors: want .* bytes, found"),
+        (without("config.json"), "want a CLIP in Hugging Face's layout, found FileNotFoundError"),
+        (without("processor_config.json"), "want a CLIP in Hugging Face's layout, found OSError"),
+        (unpadded, "want a tokenizer that pads, found: "),
+        (
+            values("config.json", lambda said: said["text_config"].update(eos_token_id=700)),
+            "want texts to end in token 700, found none in ",
+        ),
+    ],
+    ids=["lacking", "odd", "shape", "kind", "cut", "no config", "no images", "no pad", "no end"],
+)
+def test_what_fits_no_clip_is_named_though_no_weight_is_read(clip, harm, said):
+    harm(clip)
+    with pytest.raises(WeightsError, match=said) as raised:
+        checked(str(clip))
+    assert "\n" not in str(raised.value)
