@@ -106,6 +106,9 @@ def _contexts(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
+_PORTS = {"http": 80, "https": 443, **dict.fromkeys(("socks4", "socks4a", "socks5", "socks5h"), 1080)}
+
+
 def await_server(settings: Settings) -> None:
     """See that an MLflow that is a server, or the proxy before it, takes connections: its client would try
     for minutes.
@@ -115,7 +118,13 @@ def await_server(settings: Settings) -> None:
     uri = tracking_uri(settings)
     if urlsplit(uri).scheme not in ("http", "https"):
         return
-    server, proxy = _address(uri), _proxy(uri)
+    try:
+        server, proxy = _address(uri), _proxy(uri)
+    except ValueError:  # its words may have a proxy's password
+        wanted = (
+            "want a host, and a port that is a number if any, of the server and of the environment's proxy"
+        )
+        raise PlatformError(f"tracking.uri: {wanted}; found one without") from None
     host, port = proxy or server
     try:
         socket.create_connection((host, port), timeout=_ANSWERS_WITHIN_S).close()
@@ -126,8 +135,11 @@ def await_server(settings: Settings) -> None:
 
 
 def _address(url: str) -> tuple[str, int]:
+    """Raises ValueError where the URL has no host, or a port that is none."""
     parts = urlsplit(url)
-    return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    if not parts.hostname:
+        raise ValueError(f"no host in an address of the scheme {parts.scheme!r}")
+    return parts.hostname, parts.port or _PORTS.get(parts.scheme, 80)
 
 
 def _proxy(uri: str) -> tuple[str, int] | None:

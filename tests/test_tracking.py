@@ -55,6 +55,19 @@ def test_behind_a_proxy_it_is_the_proxy_that_has_to_take_connections(settings, p
             await_server(beyond)
 
 
+def test_an_address_that_is_none_is_said_in_one_line_without_a_proxy_s_password(settings, proxies):
+    for uri, proxy in (
+        ("http://mlflow.invalid:abc", ""),
+        ("http://:5000", ""),
+        ("http://mlflow.invalid:5000", "http://user:secret@proxy.invalid:99999"),
+        ("http://mlflow.invalid:5000", "http://user:secret@proxy.invalid:abc"),
+    ):
+        proxies(HTTP_PROXY=proxy)
+        with pytest.raises(PlatformError, match=r"tracking\.uri: want a host") as raised:
+            await_server(tracked(settings, uri))
+        assert "secret" not in str(raised.value)
+
+
 @pytest.fixture
 def _same_server_after():
     before = mlflow.get_tracking_uri()

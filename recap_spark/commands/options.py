@@ -46,25 +46,26 @@ _CANCELLED_WITHIN_S = 10.0
 class _Stopped(BaseException):
     """A signal to stop, raised in the main thread as Python raises KeyboardInterrupt."""
 
-    def __init__(self, number: signal.Signals) -> None:
+    def __init__(self, number: signal.Signals, *, confirmed: bool) -> None:
         super().__init__()
         self.number = number
+        self.confirmed = confirmed  # whether Spark says that its jobs are cancelled
 
 
 @contextmanager
 def said_plainly() -> Iterator[None]:
     """An error raised on purpose ends the command with its message alone, and so does being stopped."""
     before = {number: signal.getsignal(number) for number in _STOPS}
-    _heed_stops()
+    _install_stop_handlers()
     try:
         yield
     except (RecapError, OSError) as error:
         typer.echo(_said(error), err=True)
         raise typer.Exit(1) from error
     except _Stopped as stop:
-        kept = "what is committed is kept; run the same command again to go on"
-        typer.echo(f"stopped by {_STOPS[stop.number]}: {kept}", err=True)
-        raise typer.Exit(128 + stop.number) from None
+        raise _said_stop(stop.number, confirmed=stop.confirmed) from None
+    except KeyboardInterrupt:  # by pyspark's handler, which is in place while a session starts
+        raise _said_stop(signal.SIGINT, confirmed=True) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -92,7 +93,7 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         from recap_spark.progress import Progress
 
         spark = start(settings.session, settings.lake)
-        _heed_stops()  # pyspark has put its own in the place of Ctrl-C's
+        _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
         try:
             with said_in_one_line():
                 yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
@@ -113,27 +114,47 @@ def _said(error: RecapError | OSError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _heed_stops() -> None:
+def _said_stop(number: signal.Signals, *, confirmed: bool) -> typer.Exit:
+    kept = "what is committed is kept; run the same command again to go on"
+    if not confirmed:
+        kept = f"Spark has not confirmed within {_CANCELLED_WITHIN_S:g} s that its jobs are cancelled; {kept}"
+    typer.echo(f"stopped by {_STOPS[number]}: {kept}", err=True)
+    return typer.Exit(128 + number)
+
+
+def _install_stop_handlers() -> None:
     for number in _STOPS:
         signal.signal(number, _stop)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Cancel what runs, or the units at work would be waited for, and raise _Stopped.
+    """Cancel what runs, or the units at work would be waited for, and raise _Stopped."""
+    confirmed = False
+    try:
+        confirmed = _cancel_jobs(frame)
+    finally:
+        raise _Stopped(signal.Signals(number), confirmed=confirmed)  # whatever the cancelling raised
+
+
+def _cancel_jobs(frame: FrameType | None) -> bool:
+    """Whether no job is left, by Spark's own word.
 
     This thread may be waiting for an answer of the JVM, and has one connection to it: so another one cancels,
     and the connection is given up, or the answer would be taken for that to the next call. pyspark's own
     handler of Ctrl-C fails at both.
     """
     pyspark = sys.modules.get("pyspark")
-    if pyspark is not None and (context := pyspark.SparkContext._active_spark_context) is not None:
-        canceller = threading.Thread(target=context.cancelAllJobs, daemon=True)
-        canceller.start()
-        canceller.join(_CANCELLED_WITHIN_S)
-        connection = context._gateway._gateway_client.get_thread_connection()
-        if connection is not None and _awaits_an_answer(frame):
-            connection.close()
-    raise _Stopped(signal.Signals(number))
+    if pyspark is None or (context := pyspark.SparkContext._active_spark_context) is None:
+        return True
+    canceller = threading.Thread(target=context.cancelAllJobs, daemon=True)
+    canceller.start()
+    canceller.join(_CANCELLED_WITHIN_S)
+    client = context._gateway._gateway_client
+    # Without pinned threads (PYSPARK_PIN_THREAD=false) connections are drawn from a pool at each call.
+    connection = getattr(client, "get_thread_connection", lambda: None)()
+    if connection is not None and _awaits_an_answer(frame):
+        connection.close()
+    return not canceller.is_alive()
 
 
 def _awaits_an_answer(frame: FrameType | None) -> bool:

@@ -89,14 +89,18 @@ def _export(
 
 def view_changes(*, p: float | None, seed: int | None, epochs: Iterable[int] | None) -> list[str]:
     """What these options change of the view, each as `--set` takes it; None changes nothing."""
-    text = repr(p)
     written = {
-        # YAML takes 1e-05, as Python writes it, for text.
-        "p": None if p is None else text if "." in text else text.replace("e", ".0e"),
+        "p": None if p is None else _yaml_float(p),
         "seed": seed,
         "epoch": list(epochs) if epochs else None,
     }
     return [f"export.view.{name}={value}" for name, value in written.items() if value is not None]
+
+
+def _yaml_float(value: float) -> str:
+    """As YAML takes it for a number: 1e-05, as Python writes it, would be text."""
+    text = repr(value)
+    return text if "." in text else text.replace("e", ".0e")
 
 
 def _all(conf: Conf = LAPTOP, changes: Changes = None) -> None:

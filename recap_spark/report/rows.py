@@ -100,11 +100,13 @@ def _row(value: Any) -> Any:
 
 
 def _map(value: dict[Any, Any]) -> dict[str, Any] | list[list[Any]]:
-    """A map as an object, or as its pairs where an object might lose some: binary keys are shown as sizes."""
-    pairs = [[_plain(key), _plain(part)] for key, part in value.items()]
-    found = {str(key): part for key, part in pairs}
-    is_binary = any(isinstance(key, bytes | bytearray) for key in value)
-    return pairs if is_binary or len(found) < len(pairs) else found
+    """A map as an object where its keys are texts, whole numbers, booleans or dates, each of which has one
+    form in JSON; else as its pairs: of binary keys, say, only the sizes are shown. An empty map is an object.
+    """
+    shown = {key: _plain(part) for key, part in value.items()}
+    if all(isinstance(key, str | int | date) for key in shown):  # bool is an int, a datetime is a date
+        return {str(_plain(key)): part for key, part in shown.items()}
+    return [[_plain(key), part] for key, part in shown.items()]
 
 
 _PLAIN: dict[type, Callable[[Any], Any]] = {

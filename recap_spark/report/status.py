@@ -16,7 +16,7 @@ from recap_spark.errors import InputError
 from recap_spark.report.table_logs import SEVERAL, TableLog, folder_of_table, read_log
 from recap_spark.settings.schema import Settings
 from recap_spark.tables import CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES, Table
-from recap_spark.workers.shards.export_layout import is_manifest
+from recap_spark.workers.shards.export_layout import parse_manifest
 from recap_spark.workers.shards.shards import storage_of
 
 _TABLES = (SAMPLES, REJECTS, IMAGES, CAPTIONS, SCORES, RATINGS)
@@ -114,6 +114,6 @@ def _export(storage: fs.FileSystem, path: str) -> tuple[str, datetime | None]:
     if not found.is_file:
         return "not complete", None
     with storage.open_input_stream(path) as file:
-        if not is_manifest(file.read()):
+        if parse_manifest(file.read()) is None:
             return "no export of this project, by its manifest.json", None
     return "complete", found.mtime.astimezone(UTC) if found.mtime else None

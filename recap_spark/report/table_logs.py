@@ -35,7 +35,8 @@ def folder_of_table(lake: LakeSettings, table: Table) -> str:
     """Where the table's folder is: under the root, in the schema's folder where there is one.
 
     Raises SettingsError for `catalog.schema`: such a catalog keeps tables where it will and tells a Spark
-    session alone. Spark's own catalog keeps them under the root.
+    session alone. Spark's own catalog keeps them under the root where that is its warehouse folder, as in a
+    laptop's session; where it is another, no log is found and a stage is said not to have begun.
     """
     if lake.namespace is None:
         return f"{lake.root}/{table.name}"

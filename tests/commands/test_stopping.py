@@ -17,15 +17,23 @@ from recap_spark.commands.options import said_plainly
 PATIENCE_S = 120  # other tests may have the cores
 FOR_EVER_S = 600
 
-pytestmark = pytest.mark.spark
-
 
 def wait_for(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
-    while not condition() and time.monotonic() < deadline:
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {PATIENCE_S} s"
         time.sleep(0.05)
 
 
+def test_ctrl_c_while_a_session_starts_is_said_as_at_any_other_time(capsys):
+    """pyspark's own handler, which raises KeyboardInterrupt, is in place then."""
+    with pytest.raises(typer.Exit) as ended, said_plainly():
+        raise KeyboardInterrupt
+    assert ended.value.exit_code == 130
+    assert capsys.readouterr().err.startswith("stopped by Ctrl-C: what is committed is kept")
+
+
+@pytest.mark.spark
 @pytest.mark.parametrize(("stop", "by"), [(signal.SIGTERM, "SIGTERM"), (signal.SIGINT, "Ctrl-C")])
 def test_a_stop_cancels_running_jobs_and_ends_with_one_line_and_its_exit_code(
     spark, capsys, caplog, stop, by

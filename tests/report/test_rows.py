@@ -50,6 +50,7 @@ def test_csv_keeps_every_row_and_column(rows):
         ({b"ab": 1, b"cd": 2}, [["2 bytes", 1], ["2 bytes", 2]]),
         ({b"ab": 1, b"abc": 2}, [["2 bytes", 1], ["3 bytes", 2]]),
         ({float("inf"): 1, float("-inf"): 2}, [[None, 1], [None, 2]]),
+        ({0.5: 1}, [[0.5, 1]]),
         (timedelta(days=1, seconds=3), "1 day, 0:00:03"),
         (time(12, 30), "12:30:00"),
         (Row("x", "x")(1, 2), [1, 2]),

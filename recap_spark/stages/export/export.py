@@ -15,6 +15,7 @@ from pyspark.sql import Column, DataFrame, Row
 from pyspark.sql import functions as F
 
 from recap_spark import __version__
+from recap_spark.errors import InputError
 from recap_spark.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import ExportSettings, Settings
@@ -23,7 +24,7 @@ from recap_spark.stages.export.view_rows import View, draw_captions, judged_samp
 from recap_spark.stages.mix import view_captioner, view_scorer
 from recap_spark.stages.units import in_unit
 from recap_spark.tables import CAPTIONS, IMAGES, ORIGINAL, SAMPLES, SCORES
-from recap_spark.workers.shards.export_layout import Fields, layout_of
+from recap_spark.workers.shards.export_layout import Fields, layout_of, parse_manifest
 from recap_spark.workers.shards.shards import SOURCES, ShardFormat, storage_of, write_shards
 
 log = logging.getLogger(__name__)
@@ -97,12 +98,20 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> Mapping[str, int]
 
 
 def read_manifest(folder: str) -> dict[str, Any] | None:
-    """The manifest of a complete export; None for one that is not complete."""
+    """The manifest of a complete export; None for one that is not complete.
+
+    Raises InputError where the folder has a manifest.json that is no export's.
+    """
     storage, root = storage_of(folder)
     if not storage.get_file_info(f"{root}/manifest.json").is_file:
         return None
     with storage.open_input_stream(f"{root}/manifest.json") as file:
-        manifest: dict[str, Any] = json.loads(file.read())
+        manifest = parse_manifest(file.read())
+    if manifest is None:
+        raise InputError(
+            f"export.folder: want a folder without another program's files, found in {folder} "
+            "a manifest.json that is no export's: name another folder, or remove it"
+        )
     return manifest
 
 

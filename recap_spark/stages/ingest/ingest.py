@@ -5,7 +5,7 @@ recaptioning)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def _ingest_files(
                 incoming = Incoming(checked, caption_cap=settings.caption_cap, again=again, unsaid=unsaid)
                 version, rivals = lake.as_of_now(SAMPLES)
                 counts = left_out + _ingest_rows(lake, incoming, rivals=rivals, version=version)
-        answered = sum(count for outcome, count in counts.items() if outcome not in _NO_ENDS)
+        answered = _answered(counts)
         if found != answered:
             held = f"{found} rows in {len(survey.files)} files"
             raise AccountingError(f"ingest: {held}, {answered} accounted for: {dict(counts)}")
@@ -152,16 +152,9 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
 
     `rivals` are rows of samples as of `version`: if another ingest has committed since then, ours is refused.
     """
-    # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
-    # must not move.
-    contested = contested_hashes(incoming.rows.select("uid"), rivals).localCheckpoint()
-    hashes = _hinted(contested, most=contested.count())
-    special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
-    claims = special.where(F.col("reason").isNull())
-    held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
-    settled = settle(claims, held).localCheckpoint()
+    special, claims, settled = _settle_special(incoming, rivals)
     counts = count_outcomes(special, settled)
-    specials = sum(count for outcome, count in counts.items() if outcome not in _NO_ENDS)
+    specials = _answered(counts)
     displaces, winners = counts[Outcome.DISPLACED] > 0, counts.pop(Outcome.ADDED, 0)
     rejects = rejects_of(special, claims, settled, rivals)
     retract(lake, rejects, files=() if incoming.unsaid() else incoming.again)
@@ -188,6 +181,23 @@ def _ingest_rows(lake: Lake, incoming: Incoming, *, rivals: DataFrame, version: 
         raise AccountingError("ingest: another ingest changed samples meanwhile; run this one again")
     # Adding Counters leaves out what was never met.
     return counts + Counter(mended.get) + Counter({str(Outcome.ADDED): added})
+
+
+def _settle_special(incoming: Incoming, rivals: DataFrame) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """Rows that are refused or contested, those of them that claim a uid, and how the claims end."""
+    # Checkpoints, not caches: Spark makes a cache anew when a table it was read from is written, and these
+    # must not move.
+    contested = contested_hashes(incoming.rows.select("uid"), rivals).localCheckpoint()
+    hashes = _hinted(contested, most=contested.count())
+    special = incoming.as_samples(_refused_or_contested(incoming.rows, hashes)).localCheckpoint()
+    claims = special.where(F.col("reason").isNull())
+    held = rivals.join(hashes, uid_hash() == F.col("uid_hash"), how="left_semi")
+    return special, claims, settle(claims, held).localCheckpoint()
+
+
+def _answered(counts: Mapping[str, int]) -> int:
+    """Rows of the files that have come to an end."""
+    return sum(count for outcome, count in counts.items() if outcome not in _NO_ENDS)
 
 
 def _samples(incoming: Incoming, taken: DataFrame, winners: DataFrame, *, mended: Observation) -> DataFrame:

@@ -85,13 +85,14 @@ class Fields:
         return COSINES if self.scored else ()
 
 
-def is_manifest(content: bytes) -> bool:
-    """Whether a manifest.json is that of an export: other tools give their own files this name."""
+def parse_manifest(content: bytes) -> dict[str, Any] | None:
+    """A manifest.json's values; None where it is no export's: other tools give their own files this name."""
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError):
-        return False
-    return isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in _MANIFEST)
+        return None
+    is_ours = isinstance(manifest, dict) and all(isinstance(manifest.get(part), dict) for part in _MANIFEST)
+    return manifest if is_ours else None
 
 
 def files_of(shard: int, formats: tuple[str, ...], fields: Fields) -> dict[str, str]:

@@ -17,7 +17,7 @@ from pyspark.sql import Row
 from rich.console import Console
 
 from recap_spark.draw import keeps_original
-from recap_spark.errors import AccountingError
+from recap_spark.errors import AccountingError, InputError
 from recap_spark.frames import frame_of
 from recap_spark.lake import Lake, Transaction
 from recap_spark.progress import Progress
@@ -27,7 +27,7 @@ from recap_spark.stages.export.accounting import account, tally
 from recap_spark.stages.export.view_rows import View, judged_samples
 from recap_spark.statuses import FetchStatus, LeftOut
 from recap_spark.tables import CAPTIONS
-from recap_spark.workers.shards.export_layout import Fields, is_manifest
+from recap_spark.workers.shards.export_layout import Fields, parse_manifest
 from recap_spark.workers.shards.shards import SOURCES
 
 P, SEED, EPOCHS = 0.5, 3, (1, 0, 2)
@@ -126,7 +126,7 @@ def test_every_sample_is_written_or_left_out_for_a_reason_that_is_counted(export
     by_source = Counter(drawn(name, EPOCHS[0])[1] for name in WRITTEN)
     assert {name: count for name, count in exported.manifest["rows"].items() if count} == by_source
     assert exported.counts == exported.manifest["rows"] | LEFT_OUT
-    assert is_manifest((exported.folder / "manifest.json").read_bytes())
+    assert parse_manifest((exported.folder / "manifest.json").read_bytes())
     assert sum(exported.counts.values()) == len(PICTURES) + 1
 
 
@@ -216,3 +216,10 @@ def test_the_reasons_are_said_the_most_frequent_first(caplog):
 def test_no_reason_is_the_name_of_a_source_or_of_another_reason():
     words = [*map(str, FetchStatus), *map(str, LeftOut), *SOURCES]
     assert len(words) == len(set(words))
+
+
+@pytest.mark.parametrize("content", [b"{}", b"[1]", b'{"view": {}', b'{"name": "a web app"}'])
+def test_a_folder_with_another_program_s_manifest_is_refused(tmp_path, content):
+    (tmp_path / "manifest.json").write_bytes(content)
+    with pytest.raises(InputError, match=r"a manifest\.json that is no export's"):
+        export.read_manifest(str(tmp_path))
