@@ -30,7 +30,7 @@ from recap_spark.stages.importing.imports_table import ENDS, IMPORTS
 from recap_spark.stages.importing.pairing import count_ends, match, settle
 from recap_spark.tables import IMAGES, REJECTS, SAMPLES
 from recap_spark.workers.fetching.optouts import with_opt_outs
-from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNRECOGNISED
+from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNREADABLE, UNRECOGNISED
 from recap_spark.workers.shards.shard_listing import ShardFile, list_shards
 from recap_spark.workers.shards.shard_pictures import Reading, describe_shards, find_faults, read_shards
 
@@ -149,6 +149,10 @@ def _say_left_out(described: DataFrame, settled: DataFrame, ends: dict[str, Coun
         unknown = described.where(F.col("state") == UNRECOGNISED)
         told = "import-images: %d keys have no member that is recognised as a picture, such as %s"
         log.warning(told, count, _examples(unknown, "key"))
+    if count := counts["unreadable"]:
+        spoiled = described.where(F.col("state") == UNREADABLE)
+        told = "import-images: %d members cannot be read, nor what they say of pictures, such as %s"
+        log.warning(told, count, _examples(spoiled, "key", "detail"))
     if count := counts["unmatched"]:
         pictures = described.where(F.col("state") == PICTURE)
         unknown = pictures.join(settled, on=["file", "position"], how="left_anti")
@@ -196,7 +200,7 @@ def _faults(
     """The faults of files, by path. Files that held less than was described are read once more to find the
     cause.
     """
-    found = described.where(~F.col("state").isin(PICTURE, FAILED, UNRECOGNISED)).collect()
+    found = described.where(~F.col("state").isin(PICTURE, FAILED, UNRECOGNISED, UNREADABLE)).collect()
     faults = {row["file"]: row for row in found}
     short = [file for file in files if ends.get(file.path, Counter())["lost"] and file.path not in faults]
     if short:

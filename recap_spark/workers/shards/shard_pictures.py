@@ -77,7 +77,7 @@ class Reading:
 
 def describe_shards(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of DESCRIBED for files of (file, side): one for every picture, one for the members of every key
-    without a picture, and one for every fault.
+    without a picture, one for every unreadable member, and one for every fault.
     """
     rows: list[Row] = []
     for batch in batches:
@@ -168,7 +168,7 @@ def _described(file: str, one: Described) -> Row:
     said = {"uid": one.claims.uid, "sha256": one.claims.sha256, "url": one.claims.url}
     unknown = {"sha256_unknown": one.claims.sha256_unknown and one.claims.sha256 is None}
     own = {"own_sha256": one.own_sha256, "position": one.position, "key": one.key}
-    return {"file": file, "state": one.state, "detail": None} | own | said | unknown
+    return {"file": file, "state": one.state, "detail": one.detail} | own | said | unknown
 
 
 def _fault(file: str, reason: RejectReason, detail: str) -> Row:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from img2dataset_shards import member
 from PIL import Image
 from pyspark.sql import Row
 from rich.console import Console
@@ -268,6 +269,18 @@ def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, set
         "1 keys have no member that is recognised as a picture, such as key 'notes' of 3.tar" in caplog.text
     )
     assert statuses(lake) == {uid("a"): ("ok", True)}
+
+
+def test_a_json_that_cannot_be_read_is_counted_and_said(lake, settings, tmp_path, caplog):
+    add_samples(lake, 1, "a")
+    (tmp_path / "s").mkdir()
+    with tarfile.open(tmp_path / "s" / "0.tar", "w") as archive:
+        member(archive, f"{uid('a')}.jpg", picture("a"))
+        member(archive, f"{uid('a')}.json", b"{}", kind=tarfile.GNUTYPE_SPARSE)
+    assert run(lake, settings, tmp_path / "s") == {"added": 1, "unreadable": 1}
+    assert f"1 members cannot be read, nor what they say of pictures, such as key '{uid('a')}', detail" in (
+        caplog.text
+    )
 
 
 def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path):
