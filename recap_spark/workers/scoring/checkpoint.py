@@ -44,7 +44,8 @@ def open_clip(folder: Path) -> Opened:
     except (OSError, ValueError, TypeError, KeyError) as error:
         found = f"{type(error).__name__}: {error!s:.200}"
         raise WeightsError(f"{folder}: want a CLIP in Hugging Face's layout, found {found}") from error
-    stored = {name: one for name, one in tensors_in(folder).items() if not name.endswith(COMPUTED)}
+    tensors = tensors_in(folder, whole="model.safetensors")
+    stored = {name: one for name, one in tensors.items() if not name.endswith(COMPUTED)}
     check_fit({name: tuple(one.shape) for name, one in model.named_parameters()}, stored)
     config: Any = model.config
     opened = Opened(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import torch
 from laptop import scorer
 from safetensors.torch import load_file, save_file
 
@@ -66,6 +67,19 @@ def test_a_sound_scorer_passes_and_a_buffer_of_older_libraries_does_no_harm(clip
         clip
     )
     assert checked(str(clip)) == [ROW]
+
+
+def test_files_that_are_not_read_beside_the_weights_do_no_harm(clip):
+    save_file({"visual.proj": torch.zeros(2)}, clip / "open_clip_model.safetensors")
+    (clip / "model.safetensors.index.json").write_text('{"weight_map": {"a": "of-another-time.safetensors"}}')
+    assert checked(str(clip)) == [ROW]
+    assert scorer(scorer__model=str(clip)).load("cpu").model.config.model_type == "clip"
+
+
+def test_weights_of_another_name_are_not_taken_for_the_model_s(clip):
+    (clip / "model.safetensors").rename(clip / "open_clip_model.safetensors")
+    with pytest.raises(WeightsError, match=r"want model\.safetensors, found \["):
+        checked(str(clip))
 
 
 def test_a_model_on_the_hub_is_left_to_the_worker_that_brings_it():
