@@ -319,7 +319,7 @@ def test_a_sha256_that_is_none_is_counted_and_holds_no_picture_back(lake, settin
     said = ((name, picture(name), {"uid": uid(name), "sha256": given}) for name, given in no_hashes.items())
     write_tar(tmp_path / "s" / "0.tar", *said)
     counts = run(lake, settings, tmp_path / "s")
-    assert counts == {"added": 3, "unmatched": 1, "sha256_unknown": 3}
+    assert counts == {"added": 3, "unmatched": 1, "sha256_malformed": 3}
     assert statuses(lake) == {uid(name): ("ok", None) for name in "abc"}
 
 
