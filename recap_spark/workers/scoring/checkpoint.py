@@ -18,8 +18,8 @@ _LEGACY_END = 2
 
 
 @dataclass(frozen=True)
-class Opened:
-    """All of a CLIP but its weights."""
+class ClipInputs:
+    """Tokenizer and pixel rules of a CLIP: its pictures' `side` in pixels, its `longest_text` in tokens."""
 
     tokenizer: Any  # transformers' tokenizers share no one type
     side: int
@@ -28,7 +28,7 @@ class Opened:
     std: tuple[float, ...]
 
 
-def open_clip(folder: Path) -> Opened:
+def open_clip(folder: Path) -> ClipInputs:
     """A CLIP in Hugging Face's layout, safetensors only; none of its weights is read.
 
     Raises WeightsError where a tensor's name or shape does not fit the configuration, for which transformers
@@ -42,7 +42,7 @@ def open_clip(folder: Path) -> Opened:
     try:
         model = _unfilled(folder)
         config: Any = model.config
-        opened = _opened(folder, config)
+        inputs = _inputs(folder, config)
     # A file that is not there, or is no JSON, or says what no model, tokenizer or image processor can be.
     except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
         raise WeightsError(
@@ -51,14 +51,14 @@ def open_clip(folder: Path) -> Opened:
     tensors = tensors_in(folder, whole="model.safetensors")
     stored = {name: one for name, one in tensors.items() if not name.endswith(COMPUTED)}
     check_fit({name: tuple(one.shape) for name, one in model.named_parameters()}, stored)
-    _check_tokens(folder, opened, config.text_config)
-    return opened
+    _check_tokens(folder, inputs, config.text_config)
+    return inputs
 
 
-def words(opened: Opened, texts: list[str]) -> Any:
+def tokenise(inputs: ClipInputs, texts: list[str]) -> Any:
     """Texts as tokens, each cut or padded to the length that the model takes."""
-    return opened.tokenizer(
-        texts, padding="max_length", truncation=True, max_length=opened.longest_text, return_tensors="pt"
+    return inputs.tokenizer(
+        texts, padding="max_length", truncation=True, max_length=inputs.longest_text, return_tensors="pt"
     )
 
 
@@ -70,11 +70,11 @@ def _unfilled(folder: Path) -> CLIPModel:
         return CLIPModel(CLIPConfig.from_pretrained(folder))
 
 
-def _opened(folder: Path, config: Any) -> Opened:
+def _inputs(folder: Path, config: Any) -> ClipInputs:
     from transformers import AutoImageProcessor, AutoTokenizer
 
     images = AutoImageProcessor.from_pretrained(folder)
-    return Opened(
+    return ClipInputs(
         tokenizer=AutoTokenizer.from_pretrained(folder),
         side=config.vision_config.image_size,
         longest_text=config.text_config.max_position_embeddings,
@@ -83,15 +83,15 @@ def _opened(folder: Path, config: Any) -> Opened:
     )
 
 
-def _check_tokens(folder: Path, opened: Opened, config: Any) -> None:
-    largest = max(opened.tokenizer.get_vocab().values(), default=0)
+def _check_tokens(folder: Path, inputs: ClipInputs, config: Any) -> None:
+    largest = max(inputs.tokenizer.get_vocab().values(), default=0)
     if largest >= config.vocab_size:
         raise WeightsError(f"{folder}: want token ids below {config.vocab_size}, found {largest}")
     try:
-        ids = words(opened, ["a"]).input_ids[0].tolist()
+        ids = tokenise(inputs, ["a"]).input_ids[0].tolist()
     except ValueError as error:  # no token to pad with
         raise WeightsError(f"{folder}: want a tokenizer that pads, found {_in_one_line(error)}") from error
-    end = opened.tokenizer.eos_token_id
+    end = inputs.tokenizer.eos_token_id
     if config.eos_token_id == _LEGACY_END:
         if max(ids) != end:
             raise WeightsError(
