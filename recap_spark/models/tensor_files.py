@@ -34,18 +34,22 @@ class Stored:
     end: int
 
 
-def tensors_in(folder: Path) -> dict[str, Stored]:
+def tensors_in(folder: Path, *, whole: str | None = None) -> dict[str, Stored]:
     """Every tensor of a folder's safetensors by name; no tensor is read.
 
-    Where there is an index, its files and no others. Raises WeightsError where a file is missing or cut off,
-    a name is there twice, or the index and the files name different tensors.
+    Where there is an index, its files and no others. `whole` names the file that goes before the index where
+    it exists, and without which there must be one: transformers' from_pretrained reads so, with
+    `model.safetensors`. Else every safetensors file, whatever its name. Raises WeightsError where a file is
+    missing or cut off, a name is there twice, or the index and the files name different tensors.
     """
     index = folder / INDEX
-    placed: dict[str, str] | None = json.loads(index.read_text())["weight_map"] if index.is_file() else None
-    files = sorted({folder / file for file in placed.values()} if placed else folder.glob("*.safetensors"))
+    is_indexed = index.is_file() and not (whole and (folder / whole).is_file())
+    placed: dict[str, str] | None = json.loads(index.read_text())["weight_map"] if is_indexed else None
+    name = whole or "*.safetensors"
+    files = sorted({folder / file for file in placed.values()} if placed else folder.glob(name))
     if not files:
         found = sorted(path.name for path in folder.iterdir())
-        raise WeightsError(f"{folder}: want *.safetensors, found {found}")
+        raise WeightsError(f"{folder}: want {name}, found {found}")
     tensors: dict[str, Stored] = {}
     for stored in (stored for file in files for stored in _header(file)):
         if stored.name in tensors:

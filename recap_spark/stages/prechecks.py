@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
-from typing import Any
+from contextlib import AbstractContextManager
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from recap_spark.machine.device import task_profile
-from recap_spark.machine.worker_daemon import models_imported
 
 
 def ask_a_worker(
@@ -18,14 +16,13 @@ def ask_a_worker(
     check: Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]],
     *,
     device: str,
-    has_models: bool,
+    libraries: AbstractContextManager[None],
 ) -> None:
-    """Let one worker, on such a device as the stage has, look at what its model wants; `has_models` where the
-    stage's workers have models' libraries imported.
+    """Let one worker, on such a device as the stage has, look at what its model wants; `libraries` is the
+    context in which the stage's own workers are asked for: what they have imported.
 
     Raises what it finds wanting, in seconds: units fail after four attempts, each of which loads weights.
     """
-    looked: Any = check
-    with models_imported(spark) if has_models else nullcontext():
+    with libraries:
         one = spark.range(1, numPartitions=1)
-        one.mapInArrow(looked, "id bigint", profile=task_profile(spark, device)).collect()
+        one.mapInArrow(check, "id bigint", profile=task_profile(spark, device)).collect()

@@ -66,9 +66,9 @@ def score_captions(images: DataFrame, captions: DataFrame, *, scorer: ScorerSpec
 
 
 def check_worker(spark: SparkSession, *, scorer: ScorerSpec, device: str) -> None:
-    """Let one worker look at what a scorer wants. Raises what it finds wanting."""
+    """Let one worker look at what a scorer wants. Raises WeightsError or PlatformError."""
     check = partial(check_partition, spec=scorer, device=partial(task_device, device))
-    ask_a_worker(spark, check, device=device, has_models=True)
+    ask_a_worker(spark, check, device=device, libraries=models_imported(spark))
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:

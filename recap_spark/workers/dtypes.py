@@ -1,4 +1,4 @@
-"""Whether a device computes with a type of numbers"""
+"""Whether a device has native arithmetic for a dtype"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from recap_spark.errors import PlatformError
 
 
 def check_dtype(dtype: str, device: str, *, key: str) -> None:
-    """Raise PlatformError where the device has no arithmetic of its own for what the setting `key` names."""
+    """Raise PlatformError unless it is a device with native arithmetic for the dtype, which `key` sets."""
     if device == "cpu" or dtype != "bfloat16":
         return
     import torch

@@ -36,17 +36,17 @@ def folder_sha256(model: str) -> str | None:
 
 def _sha256(folder: Path, *patterns: str) -> str:
     files = sorted({path.absolute() for pattern in patterns for path in folder.glob(pattern)})
-    return _of_files(tuple((path, _as_it_is(path)) for path in files))
+    return _hash_files(tuple((path, _file_state(path)) for path in files))
 
 
-def _as_it_is(path: Path) -> tuple[int, ...]:
+def _file_state(path: Path) -> tuple[int, ...]:
     """What changes with a file's content."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @lru_cache(maxsize=16)  # score, mix and export ask for the same ones, which are gigabytes
-def _of_files(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> str:
+def _hash_files(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> str:
     digest = hashlib.sha256()
     for path, _ in files:
         digest.update(path.name.encode())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from pyspark.sql import Column, DataFrame, SparkSession
@@ -43,16 +43,15 @@ def caption_images(
     on = partial(task_device, device)
     runner = partial(caption_partition, spec=captioner, device=on, key=key, journal=journal)
     profile = task_profile(images.sparkSession, device)
-    in_workers = isinstance(captioner, CaptionerSpec)
-    with models_imported(images.sparkSession) if in_workers else nullcontext():
+    with _libraries(images.sparkSession, captioner):
         return images.select("uid", "bytes").mapInArrow(runner, CAPTIONS.loose, profile=profile)
 
 
 def check_worker(spark: SparkSession, *, captioner: AnyCaptionerSpec, device: str, journal: Journal) -> None:
-    """Let one worker look at what a captioner wants. Raises what it finds wanting."""
+    """Let one worker look at what a captioner wants. Raises WeightsError or PlatformError."""
     on = partial(task_device, device)
     check = partial(check_partition, spec=captioner, device=on, journal=journal)
-    ask_a_worker(spark, check, device=device, has_models=isinstance(captioner, CaptionerSpec))
+    ask_a_worker(spark, check, device=device, libraries=_libraries(spark, captioner))
 
 
 def run(lake: Lake, settings: Settings, progress: Progress) -> int:
@@ -108,3 +107,8 @@ def journal_folder(settings: Settings) -> str:
     tables.
     """
     return absolute(settings.caption.journal or f"{settings.lake.root}/_in_engine")
+
+
+def _libraries(spark: SparkSession, captioner: AnyCaptionerSpec) -> AbstractContextManager[None]:
+    """Models' libraries, for workers that load the captioner themselves; an endpoint's want none."""
+    return models_imported(spark) if isinstance(captioner, CaptionerSpec) else nullcontext()

@@ -28,9 +28,9 @@ _DECIDED_BY = {
     FetchStatus.TOO_MANY_PIXELS: "fetch.decode.largest_pixels decides",
     FetchStatus.TOO_SMALL: "fetch.picture.min_image_size decides",
     FetchStatus.ASPECT_RATIO: "fetch.picture.max_aspect_ratio decides",
-    FetchStatus.BAD_FACE_BOX: "samples.face_bboxes and fetch.picture.faces decide",
+    FetchStatus.BAD_FACE_BOX: "fetch.picture.faces decides",
 }
-"""The statuses that settings decide on, and which. A bad_url is one of them where its port was refused."""
+"""The statuses that settings decide, and which. A bad_url is one of them where its port was refused."""
 
 _PORT, _MISMATCH, _NO_HASH = "refused port", "hash mismatch", "no hash"
 

@@ -30,7 +30,8 @@ from recap_spark.stages.importing.imports_table import ENDS, IMPORTS
 from recap_spark.stages.importing.pairing import count_ends, match, settle
 from recap_spark.tables import IMAGES, REJECTS, SAMPLES
 from recap_spark.workers.fetching.optouts import with_opt_outs
-from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNRECOGNISED
+from recap_spark.workers.metadata.sha256 import MALFORMED
+from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNREADABLE, UNRECOGNISED
 from recap_spark.workers.shards.shard_listing import ShardFile, list_shards
 from recap_spark.workers.shards.shard_pictures import Reading, describe_shards, find_faults, read_shards
 
@@ -41,7 +42,7 @@ _FILE_AND_SIDE = T.StructType(_FILE.fields).add("side", T.StringType())
 _SOURCE_FILE = T.StructType().add("source_file", T.StringType())
 _DESCRIBED = (
     "file string, position bigint, key string, uid string, sha256 string, own_sha256 string, url string, "
-    "state string, detail string, sha256_unknown boolean"
+    f"state string, detail string, {MALFORMED} boolean"
 )
 
 
@@ -67,9 +68,9 @@ class _Import:
 def run(lake: Lake, settings: Settings, progress: Progress) -> Counter[str]:
     """Import what the source holds for samples that have no row in images yet, then mark the placeholders.
 
-    Returns the number of pictures by what became of them and, as ingest does, of those with a sha256 that is
-    none (`sha256_unknown`); empty where no source is set. Raises AccountingError where another import changed
-    images meanwhile, or counts do not add up.
+    Returns the number of pictures by what became of them, of those with a sha256 that is none, as ingest does
+    (`sha256_malformed`), and of members that cannot be read (`unreadable`); empty where no source is set.
+    Raises AccountingError where another import changed images meanwhile, or counts do not add up.
     """
     source = settings.import_images.source
     counts: Counter[str] = Counter()
@@ -149,6 +150,10 @@ def _say_left_out(described: DataFrame, settled: DataFrame, ends: dict[str, Coun
         unknown = described.where(F.col("state") == UNRECOGNISED)
         told = "import-images: %d keys have no member that is recognised as a picture, such as %s"
         log.warning(told, count, _examples(unknown, "key"))
+    if count := counts["unreadable"]:
+        spoiled = described.where(F.col("state") == UNREADABLE)
+        told = "import-images: %d members cannot be read, nor what they say of pictures, such as %s"
+        log.warning(told, count, _examples(spoiled, "key", "detail"))
     if count := counts["unmatched"]:
         pictures = described.where(F.col("state") == PICTURE)
         unknown = pictures.join(settled, on=["file", "position"], how="left_anti")
@@ -196,7 +201,7 @@ def _faults(
     """The faults of files, by path. Files that held less than was described are read once more to find the
     cause.
     """
-    found = described.where(~F.col("state").isin(PICTURE, FAILED, UNRECOGNISED)).collect()
+    found = described.where(~F.col("state").isin(PICTURE, FAILED, UNRECOGNISED, UNREADABLE)).collect()
     faults = {row["file"]: row for row in found}
     short = [file for file in files if ends.get(file.path, Counter())["lost"] and file.path not in faults]
     if short:

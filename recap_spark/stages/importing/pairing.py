@@ -9,7 +9,8 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
 from recap_spark.stages.hashes import known_sha256
-from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNRECOGNISED
+from recap_spark.workers.metadata.sha256 import MALFORMED
+from recap_spark.workers.shards.shard_files import FAILED, PICTURE, UNREADABLE, UNRECOGNISED
 
 _BROADCAST_PICTURES = 500_000  # some 100 MB on every executor
 
@@ -60,19 +61,22 @@ def settle(matched: DataFrame, answered: DataFrame) -> DataFrame:
 
 
 def count_ends(described: DataFrame, settled: DataFrame, answered: DataFrame) -> dict[str, Counter[str]]:
-    """Counts by file of what became of its pictures, once the wanted ones are written, and of
-    `sha256_unknown`: those whose hash is none, which end in one of the other ways too.
+    """Counts by file of what became of its pictures, once the wanted ones are written, and of two marks, of
+    pictures and keys which end in one of the other ways too: `sha256_malformed`, a picture's hash is none;
+    `unreadable`, a member cannot be read.
     """
     pictures = described.where(F.col("state") == PICTURE)
     unmatched = pictures.join(settled, on=["file", "position"], how="left_anti")
     failed = described.where(F.col("state") == FAILED)
     unrecognised = described.where(F.col("state") == UNRECOGNISED)
+    unreadable = described.where(F.col("state") == UNREADABLE)
     wanted = settled.where(F.col("end") == "wanted")
     ended = [
         unmatched.select("file", F.lit("unmatched").alias("end")),
         failed.select("file", F.lit("failed_before").alias("end")),
-        pictures.where("sha256_unknown").select("file", F.lit("sha256_unknown").alias("end")),
+        pictures.where(MALFORMED).select("file", F.lit(MALFORMED).alias("end")),
         unrecognised.select("file", F.lit("unrecognised").alias("end")),
+        unreadable.select("file", F.lit("unreadable").alias("end")),
         settled.where(F.col("end") != "wanted").select("file", "end"),
         wanted.join(answered, on="uid", how="left_semi").select("file", F.lit("added")),
         wanted.join(answered, on="uid", how="left_anti").select("file", F.lit("lost")),

@@ -16,6 +16,7 @@ from recap_spark.errors import SettingsError, WeightsError
 from recap_spark.settings.model_source import Named, Parts, folder_of
 from recap_spark.settings.schema import CaptionerSettings
 from recap_spark.settings.template import Template
+from recap_spark.workers.model_types import model_type
 from recap_spark.workers.weights import folder_sha256
 
 if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
@@ -123,16 +124,8 @@ def open_llava(
 
 def layout_of(folder: Path) -> Literal["llava", "llava_llama"]:
     """Which of the two layouts a folder has. Raises WeightsError for any other model."""
-    file = folder / "config.json"
-    if not file.is_file():
-        raise WeightsError(
-            f"{folder}: want config.json, found {sorted(path.name for path in folder.iterdir())}"
-        )
-    kind = json.loads(file.read_text()).get("model_type")
-    if kind not in ("llava", "llava_llama"):
-        raise WeightsError(f"{file}: want model_type llava or llava_llama, found {kind!r}")
-    found: Literal["llava", "llava_llama"] = kind
-    return found
+    found = model_type(folder, wanted=("llava", "llava_llama"))
+    return "llava" if found == "llava" else "llava_llama"
 
 
 def open_original(captioner: CaptionerSettings, *, files: Literal["texts", "all"]) -> Original:

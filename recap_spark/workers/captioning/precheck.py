@@ -25,8 +25,8 @@ def check_partition(
     journal: Journal,
 ) -> Iterator[pa.RecordBatch]:
     """The rows as they came, where a captioner that this process would load finds what it wants: a device
-    that knows its numbers, weights that fit its configuration, a template and a tokenizer that fit each
-    other, and a journal that can be written.
+    with native arithmetic for the dtype, weights that fit its configuration, a template and a tokenizer that
+    fit each other, and a journal that can be written.
 
     Reads no weights. A model on the hub is not looked at before a worker has brought it here, and an endpoint
     answers for itself. Raises WeightsError and PlatformError.

@@ -8,8 +8,8 @@ largest, which smears the small ones' masks until they hide next to nothing: her
 
 A box that cannot be understood says that there is a face, and not where. img2dataset ends with an error
 there. Blurring all of the picture would hide the face, but leave a picture of nothing to be captioned and
-trained on, as if all were well. So the picture is refused with a status of its own: it is counted, and once
-the samples' boxes are mended, or faces may stay, `retry --status bad_face_box` fetches it.
+trained on, as if all were well. So the picture is refused with a status of its own: it is counted, and with
+`faces: leave`, `retry --status bad_face_box` fetches it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ Box = Sequence[float | None]
 UsableBox = tuple[float, ...]
 """Four of them, in order and within the picture."""
 
+# A detector's box may overhang the edge of the picture; an end further out is in pixels, or damaged.
+_LEAST_END, _MOST_END = -1.0, 2.0
 _MARGIN = 0.1
 _SIGMA = 0.1
 # Pillow's Gaussian is three box blurs that together reach 3 sigma and some pixels: that far the mask fades,
@@ -38,8 +40,8 @@ _REACH = 6
 def usable_boxes(boxes: Sequence[Box | None] | None) -> tuple[UsableBox, ...]:
     """The boxes in order, x0 <= x1 and y0 <= y1, and cut to the picture's edges.
 
-    Raises PictureError where one cannot be understood: it is null, not of four numbers, or wholly outside the
-    picture, as boxes in pixels are.
+    Raises PictureError where one cannot be understood: it is null, not of four numbers, a point, wholly
+    outside the picture, or has an end far outside, as boxes in pixels do.
     """
     return tuple(_usable(box) for box in boxes or ())
 
@@ -52,10 +54,9 @@ def blur_faces(picture: Image.Image, boxes: Sequence[UsableBox]) -> Image.Image:
         left, upper = x0 * picture.width, y0 * picture.height
         right, lower = x1 * picture.width, y1 * picture.height
         side = max(right - left, lower - upper)
-        if side > 0:
-            more = _MARGIN * side
-            grown = (left - more, upper - more, right + more, lower + more)
-            _blur(blurred, _outwards(grown), sigma=_SIGMA * side)
+        more = _MARGIN * side
+        grown = (left - more, upper - more, right + more, lower + more)
+        _blur(blurred, _outwards(grown), sigma=_SIGMA * side)
     return blurred
 
 
@@ -81,20 +82,20 @@ def _outwards(box: tuple[float, float, float, float]) -> tuple[int, int, int, in
 
 
 def _usable(box: Box | None) -> UsableBox:
-    ends = [end for end in box or () if end is not None and not math.isnan(end)]
+    ends = [end for end in box or () if end is not None and _LEAST_END <= end <= _MOST_END]  # so it is no NaN
     if box is None or len(box) != 4 or len(ends) != 4:
         raise _not_understood(box)
-    across, down = _seen(ends[0], ends[2]), _seen(ends[1], ends[3])
-    if across is None or down is None:
+    across, down = _within_picture(ends[0], ends[2]), _within_picture(ends[1], ends[3])
+    if across is None or down is None or (across[0] == across[1] and down[0] == down[1]):
         raise _not_understood(box)
     return across[0], down[0], across[1], down[1]
 
 
-def _seen(one: float, other: float) -> tuple[float, float] | None:
+def _within_picture(one: float, other: float) -> tuple[float, float] | None:
     """The part of a side that is within the picture, None where none is."""
     low, high = min(one, other), max(one, other)
-    is_seen = (low < 1 and high > 0) or 0 <= low == high <= 1
-    return (max(low, 0.0), min(high, 1.0)) if is_seen else None
+    is_within = (low < 1 and high > 0) or 0 <= low == high <= 1
+    return (max(low, 0.0), min(high, 1.0)) if is_within else None
 
 
 def _not_understood(box: Box | None) -> PictureError:

@@ -16,8 +16,8 @@ from recap_spark.workers.scoring.scorer import ScorerSpec
 def check_partition(
     batches: Iterable[pa.RecordBatch], *, spec: ScorerSpec, device: Callable[[], str]
 ) -> Iterator[pa.RecordBatch]:
-    """The rows as they came, where a scorer that this process would load finds what it wants: a device that
-    knows its numbers, weights that fit its configuration, and a tokenizer that fits the model.
+    """The rows as they came, where a scorer that this process would load finds what it wants: a device with
+    native arithmetic for the dtype, weights that fit its configuration, and a tokenizer that fits the model.
 
     Reads no weights. A model on the hub is not looked at before a worker has brought it here. Raises
     WeightsError and PlatformError.

@@ -13,7 +13,7 @@ from recap_spark.statuses import CaptionStatus
 from recap_spark.workers.pictures.pictures import PictureError
 from recap_spark.workers.pictures.pixel_decoders import PixelDecoders
 from recap_spark.workers.rows import Row
-from recap_spark.workers.scoring.checkpoint import Opened, open_clip, words
+from recap_spark.workers.scoring.checkpoint import ClipInputs, open_clip, tokenise
 
 if TYPE_CHECKING:  # the driver describes a scorer without torch; only workers load one
     from torch import Tensor
@@ -59,7 +59,7 @@ class Scorer:
     spec: ScorerSpec
     model: CLIPModel
     decoders: PixelDecoders
-    opened: Opened
+    inputs: ClipInputs
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,14 @@ def load_scorer(spec: ScorerSpec, device: str) -> Scorer:
     if device == "cpu":
         torch.set_num_threads(settings.engine_threads)
     source = folder_of(settings.scorer, files="all")
-    opened = open_clip(source)
+    inputs = open_clip(source)
     dtype = getattr(torch, settings.scorer.dtype)
     model: Any = CLIPModel.from_pretrained(source, dtype=dtype, use_safetensors=True)
     return Scorer(
         spec=spec,
         model=model.to(device).eval(),
         decoders=PixelDecoders(settings.decode),
-        opened=opened,
+        inputs=inputs,
     )
 
 
@@ -104,9 +104,9 @@ def prepare_pairs(scorer: Scorer, row: Row) -> Pairs:
     except PictureError:
         return Pairs(row["uid"], None, captions)
     if scorer.spec.settings.scorer.fit == "crop":
-        return Pairs(row["uid"], fit_pixels(picture, side=scorer.opened.side), captions)
-    red, green, blue = (int(channel * 255) for channel in scorer.opened.mean)
-    return Pairs(row["uid"], to_pixels(picture, side=scorer.opened.side, fill=(red, green, blue)), captions)
+        return Pairs(row["uid"], fit_pixels(picture, side=scorer.inputs.side), captions)
+    red, green, blue = (int(channel * 255) for channel in scorer.inputs.mean)
+    return Pairs(row["uid"], to_pixels(picture, side=scorer.inputs.side, fill=(red, green, blue)), captions)
 
 
 def answer_scores(scorer: Scorer, images: list[Pairs]) -> pa.RecordBatch:
@@ -132,10 +132,10 @@ def _scores(scorer: Scorer, images: list[Pairs]) -> list[Row]:
     pixels = torch.stack([pairs.pixels for pairs in images if pairs.pixels is not None]).to(
         scorer.model.device
     )
-    image_id = image_features(scorer.model, normalise(pixels, mean=scorer.opened.mean, std=scorer.opened.std))
+    image_id = image_features(scorer.model, normalise(pixels, mean=scorer.inputs.mean, std=scorer.inputs.std))
     owners = [(place, who) for place, pairs in enumerate(images) for who in pairs.captions]
     texts = [caption for pairs in images for caption in pairs.captions.values()]
-    tokens = words(scorer.opened, texts)
+    tokens = tokenise(scorer.inputs, texts)
     text_td = text_features(scorer.model, tokens.input_ids, tokens.attention_mask)
     cosines = cosine(image_id[[place for place, _ in owners]], text_td).tolist()
     originals = {place: text_td[at] for at, (place, who) in enumerate(owners) if who == scorer.spec.original}

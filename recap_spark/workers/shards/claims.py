@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from recap_spark.workers.metadata.sha256 import BLANKS, known_sha256
+from recap_spark.workers.metadata.sha256 import is_malformed, known_sha256
 from recap_spark.workers.rows import repaired_text
 from recap_spark.workers.shards.member_names import MemberName
 
@@ -27,7 +27,7 @@ class Claims:
     sha256: str | None = None  # of the bytes as they were downloaded, before img2dataset resized them
     md5: str | None = None  # likewise
     url: str | None = None
-    sha256_unknown: bool = False  # it says a hash that is none
+    sha256_malformed: bool = False  # it says a hash that is none
     failed: bool = False  # img2dataset has no picture of this row
 
     def contradicts(self, other: Claims) -> bool:
@@ -38,18 +38,18 @@ class Claims:
     def completed(self, other: Claims) -> Claims:
         """The same, with the other's values where this one has none."""
         said = {name: getattr(self, name) or getattr(other, name) for name in ("uid", "sha256", "md5", "url")}
-        unknown = self.sha256_unknown or other.sha256_unknown
-        return Claims(failed=self.failed, sha256_unknown=unknown, **said)
+        malformed = self.sha256_malformed or other.sha256_malformed
+        return Claims(failed=self.failed, sha256_malformed=malformed, **said)
 
 
 def claims_of(said: Mapping[str, Any]) -> Claims:
     """The claims in a record; values of other types than expected are ignored."""
     texts = {name: _text(said.get(name)) for name in SAID}
-    uid, sha256 = texts["uid"], known_sha256(texts["sha256"])
+    uid = texts["uid"]
     return Claims(
         uid=uid if uid is not None and _UID.fullmatch(uid) else None,
-        sha256=sha256,
-        sha256_unknown=sha256 is None and bool((texts["sha256"] or "").strip(BLANKS)),
+        sha256=known_sha256(texts["sha256"]),
+        sha256_malformed=is_malformed(texts["sha256"]),
         md5=(texts["md5"] or "").strip().lower() or None,
         url=(texts["url"] or "").strip() or None,
         failed=texts["status"] not in (None, "success"),

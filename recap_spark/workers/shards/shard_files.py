@@ -14,12 +14,13 @@ from typing import Literal
 
 from recap_spark.workers.shards.claims import NOTHING_SAID, Claims
 
-State = Literal["picture", "failed", "unrecognised"]
+State = Literal["picture", "failed", "unrecognised", "unreadable"]
 PICTURE: State = "picture"
 FAILED: State = "failed"
 UNRECOGNISED: State = "unrecognised"
+UNREADABLE: State = "unreadable"
 """It should be in the shard; img2dataset could not get it; members of one key, none of them a picture that
-can be read.
+can be read; a member of any kind whose bytes cannot be had.
 """
 
 BUFFER = 1 << 20
@@ -33,13 +34,14 @@ class ShardFault(Exception):  # noqa: N818  the field's word for what is wrong w
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
-    """What a shard says of one picture, or of a key whose members are no picture."""
+    """What a shard says of one picture, of a key whose members are no picture, or of an unreadable member."""
 
     position: int  # the member of the tar, or the row, from 0; below 0 where it is described and not there
     key: str
     state: State
     claims: Claims = NOTHING_SAID
     own_sha256: str | None = None  # of the bytes as they lie in the shard, where they had to be read
+    detail: str | None = None  # why a member cannot be read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from recap_spark.settings.pictures import DecodeLimits, PictureRules
 from recap_spark.statuses import FetchStatus, RejectReason
 from recap_spark.workers.fetching.fetcher import FETCHED
 from recap_spark.workers.fetching.urls import opt_out
+from recap_spark.workers.metadata.sha256 import MALFORMED
 from recap_spark.workers.partition import ahead
 from recap_spark.workers.pictures.decoders import Outcome, Parcel, prepare_all
 from recap_spark.workers.pictures.faces import Box
@@ -38,7 +39,7 @@ DESCRIBED = pa.schema(
         ("url", pa.string()),
         ("state", pa.string()),  # of shard_files, or a RejectReason: of the file
         ("detail", pa.string()),
-        ("sha256_unknown", pa.bool_()),  # a hash is given for the download, and is none
+        (MALFORMED, pa.bool_()),  # a hash is given for the download, and is none
     ]
 )
 _DESCRIBED_AT_ONCE = 4096
@@ -77,7 +78,7 @@ class Reading:
 
 def describe_shards(batches: Iterable[pa.RecordBatch], *, reading: Reading) -> Iterator[pa.RecordBatch]:
     """Rows of DESCRIBED for files of (file, side): one for every picture, one for the members of every key
-    without a picture, and one for every fault.
+    without a picture, one for every unreadable member, and one for every fault.
     """
     rows: list[Row] = []
     for batch in batches:
@@ -166,9 +167,9 @@ def _pictures(reading: Reading, file: str, *, wants: Callable[[int], bool]) -> I
 
 def _described(file: str, one: Described) -> Row:
     said = {"uid": one.claims.uid, "sha256": one.claims.sha256, "url": one.claims.url}
-    unknown = {"sha256_unknown": one.claims.sha256_unknown and one.claims.sha256 is None}
+    malformed = {MALFORMED: one.claims.sha256_malformed and one.claims.sha256 is None}
     own = {"own_sha256": one.own_sha256, "position": one.position, "key": one.key}
-    return {"file": file, "state": one.state, "detail": None} | own | said | unknown
+    return {"file": file, "state": one.state, "detail": one.detail} | own | said | malformed
 
 
 def _fault(file: str, reason: RejectReason, detail: str) -> Row:

@@ -13,6 +13,7 @@ from recap_spark.workers.shards.shard_files import (
     BUFFER,
     FAILED,
     PICTURE,
+    UNREADABLE,
     UNRECOGNISED,
     Described,
     Held,
@@ -39,14 +40,18 @@ class _Contents:
 
     pictures: list[_Picture] = field(default_factory=list)
     jsons: dict[str, Claims] = field(default_factory=dict)  # by stem
+    unreadable: list[Described] = field(default_factory=list)
     keys: dict[str, MemberName] = field(default_factory=dict)  # one name of each key, in order
 
     def add(self, member: Member) -> None:
         name = member_name(member.name)
         self.keys.setdefault(name.key, name)
-        if not member.is_readable:
-            return
-        if name.is_picture(member.head):
+        if member.unreadable is not None:
+            found = Described(
+                position=member.position, key=name.key, state=UNREADABLE, detail=member.unreadable
+            )
+            self.unreadable.append(found)
+        elif name.is_picture(member.head):
             body = member.body
             sha256 = None if body is None else hashlib.sha256(body).hexdigest()
             md5 = None if body is None else hashlib.md5(body, usedforsecurity=False).hexdigest()
@@ -59,8 +64,8 @@ class _Contents:
 
 
 def describe_tar(source: str, path: str, *, side: SideRows, largest_bytes: int) -> Iterator[Described]:
-    """A description of every picture, of every key without a picture, and of every row of the side file that
-    has none in the tar: so every member is counted.
+    """A description of every picture, of every key without a picture, of every row of the side file that has
+    none in the tar, and of every member that cannot be read: so every member is counted.
 
     Raises ShardFault, after what came before it, at the place where the file stops being readable.
     """
@@ -81,6 +86,7 @@ def describe_tar(source: str, path: str, *, side: SideRows, largest_bytes: int) 
     except ShardFault as cause:
         fault = cause
     yield from _described(contents, side)
+    yield from contents.unreadable
     if fault is not None:
         raise fault
 
@@ -95,7 +101,7 @@ def tar_pictures(
 
     with _opened(source, path) as stream:
         for member in members(stream, wants=is_read):
-            if member.is_readable and wants(member.position):
+            if member.unreadable is None and wants(member.position):
                 key = member_name(member.name).key
                 yield Held(position=member.position, key=key, size=member.size, body=member.body)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Literal, Protocol
 
 from recap_spark.workers.rows import repaired_text
 
@@ -18,8 +18,11 @@ _SKIPPED_AT_ONCE = 1 << 20
 _HEAD = 16
 _REGULAR = b"\x00", b"0", b"7"
 _WITHOUT_DATA = b"1", b"2", b"3", b"4", b"5", b"6"  # links, devices, folders
-_UNREADABLE = "=unreadable"  # beside a member's path and size; no keyword of pax has an equals sign
 _GNU_LONG_NAME, _GNU_LONG_LINK, _PAX, _PAX_GLOBAL, _SPARSE = b"L", b"K", b"x", b"g", b"S"
+
+
+Unreadable = Literal["sparse", "broken pax records"]
+"""Why a member's bytes cannot be had: they lie in pieces, or what a header says of them is broken."""
 
 
 class TarFault(Exception):  # noqa: N818  the field's word for what is wrong with a file
@@ -41,7 +44,22 @@ class Member:
     size: int
     head: bytes  # its first bytes, by which a picture is known
     body: bytes | None  # None where it was not wanted
-    is_readable: bool = True  # not where it is sparse, or what a header says of it is broken
+    unreadable: Unreadable | None = None
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What extension headers say of the member behind them."""
+
+    path: str | None = None
+    size: str | None = None
+    unreadable: Unreadable | None = None
+
+    def followed_by(self, later: _Given) -> _Given:
+        """The same, but for what a later header says otherwise."""
+        path = self.path if later.path is None else later.path
+        size = self.size if later.size is None else later.size
+        return _Given(path, size, later.unreadable or self.unreadable)
 
 
 @dataclass(frozen=True)
@@ -55,40 +73,40 @@ class _Header:
 def members(stream: Stream, *, wants: Callable[[Member], bool]) -> Iterator[Member]:
     """The regular files of a tar (POSIX ustar and pax, GNU long names), in order.
 
-    Bodies are read only of the members for which `wants` is true; the others are skipped, and so is one that
-    is not readable: where it ends is known all the same. Raises TarFault at the place where the stream stops
+    Bodies are read only of the members for which `wants` is true; the others are skipped, and so is an
+    unreadable one: where it ends is known all the same. Raises TarFault at the place where the stream stops
     being a tar, or where it ends without tar's end mark.
     """
-    given: dict[str, str] = {}
+    given = _Given()
     position = 0
     while (header := _header(stream)) is not None:
         if header.kind in (_GNU_LONG_NAME, _PAX):
-            given |= _extension(stream, header)
+            given = given.followed_by(_extension(stream, header))
         elif header.kind in (*_REGULAR, _SPARSE):
             if header.is_continued:
                 _skip_map(stream, header.name)
-            name, size = given.get("path", header.name), _size(given, header)
-            is_readable = header.kind != _SPARSE and _UNREADABLE not in given
-            given = {}
+            name, size = header.name if given.path is None else given.path, _size(given, header)
+            unreadable: Unreadable | None = "sparse" if header.kind == _SPARSE else given.unreadable
+            given = _Given()
             if name.endswith("/"):  # how tars of before 1988 write a folder
                 _skip(stream, size + _padding(size), name)
                 continue
-            yield _completed(stream, Member(position, name, size, b"", None, is_readable), wants=wants)
+            yield _completed(stream, Member(position, name, size, b"", None, unreadable), wants=wants)
             position += 1
         else:
             held = 0 if header.kind in _WITHOUT_DATA else header.size
             _skip(stream, held + _padding(held), header.name)
             # A global record speaks of all members, a long link of the member after it; neither ends the
             # name.
-            given = given if header.kind in (_PAX_GLOBAL, _GNU_LONG_LINK) else {}
+            given = given if header.kind in (_PAX_GLOBAL, _GNU_LONG_LINK) else _Given()
 
 
 def _completed(stream: Stream, member: Member, *, wants: Callable[[Member], bool]) -> Member:
     """The member with its body, if it is wanted; the stream then stands behind the member."""
-    if member.is_readable:
+    if member.unreadable is None:
         member = replace(member, head=_read(stream, min(member.size, _HEAD), member.name))
     rest, padding = member.size - len(member.head), _padding(member.size)
-    if not member.is_readable or not wants(member):
+    if member.unreadable is not None or not wants(member):
         _skip(stream, rest + padding, member.name)
         return member
     body = member.head + _read(stream, rest, member.name)
@@ -131,30 +149,29 @@ def _text(field: bytes) -> str:
     return repaired_text(field.partition(b"\x00")[0])
 
 
-def _extension(stream: Stream, header: _Header) -> dict[str, str]:
-    """What an extension header says of the next member: its path, its size, and whether it is unreadable."""
+def _extension(stream: Stream, header: _Header) -> _Given:
     if header.size > _LONGEST_EXTENSION:
         raise TarFault(f"a header extension of {header.size} bytes, more than {_LONGEST_EXTENSION}")
     data = _read(stream, header.size, header.name)
     _skip(stream, _padding(header.size), header.name)
-    return {"path": _text(data)} if header.kind == _GNU_LONG_NAME else _pax_records(data)
+    return _Given(path=_text(data)) if header.kind == _GNU_LONG_NAME else _pax_records(data)
 
 
-def _pax_records(data: bytes) -> dict[str, str]:
+def _pax_records(data: bytes) -> _Given:
     records: dict[str, str] = {}
+    unreadable: Unreadable | None = None
     while data.strip(b"\x00"):
         length, _, _ = data.partition(b" ")
         if not length.isdigit() or len(length) > 6 or not len(length) + 1 < int(length) <= len(data):
-            records[_UNREADABLE] = "broken"  # its own header still tells where the member ends
+            unreadable = "broken pax records"  # the header's own size holds, below 8 GiB
             break
         keyword, _, value = data[len(length) + 1 : int(length)].removesuffix(b"\n").partition(b"=")
         records[repaired_text(keyword)] = repaired_text(value)
         data = data[int(length) :]
     if any(name.startswith("GNU.sparse") for name in records):
-        records[_UNREADABLE] = "sparse"
-    if "GNU.sparse.name" in records:
-        records["path"] = records["GNU.sparse.name"]
-    return {name: records[name] for name in ("path", "size", _UNREADABLE) if name in records}
+        unreadable = "sparse"
+    path = records.get("GNU.sparse.name", records.get("path"))
+    return _Given(path, records.get("size"), unreadable)
 
 
 def _skip_map(stream: Stream, name: str) -> None:
@@ -163,8 +180,8 @@ def _skip_map(stream: Stream, name: str) -> None:
         pass
 
 
-def _size(given: dict[str, str], header: _Header) -> int:
-    size = given.get("size", str(header.size))
+def _size(given: _Given, header: _Header) -> int:
+    size = str(header.size) if given.size is None else given.size
     if not (size.isascii() and size.isdigit()) or len(size) > 18:
         raise TarFault(f"a member of {size[:20]!r} bytes")
     return int(size)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from img2dataset_shards import member
 from PIL import Image
 from pyspark.sql import Row
 from rich.console import Console
@@ -270,6 +271,18 @@ def test_a_promised_picture_goes_before_another_whatever_file_it_is_in(lake, set
     assert statuses(lake) == {uid("a"): ("ok", True)}
 
 
+def test_a_json_that_cannot_be_read_is_counted_and_said(lake, settings, tmp_path, caplog):
+    add_samples(lake, 1, "a")
+    (tmp_path / "s").mkdir()
+    with tarfile.open(tmp_path / "s" / "0.tar", "w") as archive:
+        member(archive, f"{uid('a')}.jpg", picture("a"))
+        member(archive, f"{uid('a')}.json", b"{}", kind=tarfile.GNUTYPE_SPARSE)
+    assert run(lake, settings, tmp_path / "s") == {"added": 1, "unreadable": 1}
+    assert f"1 members cannot be read, nor what they say of pictures, such as key '{uid('a')}', detail" in (
+        caplog.text
+    )
+
+
 def test_the_rules_of_fetch_hold_for_imported_pictures(lake, settings, tmp_path):
     add_samples(lake, 1, "a", "b", "c", "copy 1", "copy 2", "private", faces=frozenset({"c"}))
     write_tar(
@@ -306,7 +319,7 @@ def test_a_sha256_that_is_none_is_counted_and_holds_no_picture_back(lake, settin
     said = ((name, picture(name), {"uid": uid(name), "sha256": given}) for name, given in no_hashes.items())
     write_tar(tmp_path / "s" / "0.tar", *said)
     counts = run(lake, settings, tmp_path / "s")
-    assert counts == {"added": 3, "unmatched": 1, "sha256_unknown": 3}
+    assert counts == {"added": 3, "unmatched": 1, "sha256_malformed": 3}
     assert statuses(lake) == {uid(name): ("ok", None) for name in "abc"}
 
 

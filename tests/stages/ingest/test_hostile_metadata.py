@@ -169,7 +169,7 @@ def test_a_url_or_uid_that_is_no_utf_8_is_refused(ended):
 def test_a_sha256_that_is_none_is_unknown_and_one_of_another_kind_is_counted(ended):
     found = [sample(ended, f"hash {n}")["sha256"] for n in range(7)]
     assert found == [None, None, None, "a" * 64, "b" * 64, None, None]
-    assert ended[0]["sha256_unknown"] == 2
+    assert ended[0]["sha256_malformed"] == 2
 
 
 def test_values_become_no_other_values(ended):

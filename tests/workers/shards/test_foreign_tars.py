@@ -74,6 +74,13 @@ def test_what_is_no_picture_is_said_once_a_key(tmp_path):
     ]
 
 
+def test_a_json_that_cannot_be_read_is_said_beside_its_picture(tmp_path):
+    files = [("a.jpg", JPEG), ("a.json", in_json(uid=UIDS[1]))]
+    (tmp_path / "0.tar").write_bytes(tar_of(files, {1: "broken pax"}))
+    assert told(tmp_path) == [("a", None, "picture"), ("a", None, "unreadable")]
+    assert described(tmp_path)[1]["detail"] == "broken pax records"
+
+
 def test_names_that_are_no_utf_8_meet_the_same_bytes_in_the_side_file(tmp_path):
     name = b"caf\xe9"
     write(tmp_path / "0.tar", (name.decode(errors="surrogateescape") + ".jpg", JPEG))
@@ -177,9 +184,8 @@ FILES = st.lists(st.tuples(st.text(LETTERS, min_size=1, max_size=12) | USUAL, BO
 PLACES = st.integers(0, 9000)
 STATUS = st.sampled_from(["success", "failed_to_download"])
 OF_SIDE = st.fixed_dictionaries({}, optional={"uid": st.sampled_from(UIDS[:3]), "status": STATUS})
-SPOILED = st.dictionaries(
-    st.integers(0, 7), st.sampled_from(["sparse", "sparse of pax", "broken pax"]), max_size=3
-)
+WHY = {"sparse": "sparse", "sparse of pax": "sparse", "broken pax": "broken pax records"}
+SPOILED = st.dictionaries(st.integers(0, 7), st.sampled_from(sorted(WHY)), max_size=3)
 SIDE = st.lists(st.tuples(st.sampled_from("abcd") | st.text(max_size=3), OF_SIDE), max_size=4)
 
 
@@ -212,8 +218,14 @@ def test_every_member_and_every_side_row_is_in_one_count(tmp_path_factory, files
     ]
     bare = {name.key: name for name, _ in kept if name.key not in {one.key for one in pictures}}
     assert others == [key for key, name in bare.items() if rows.about(name) is None]
+    unreadable = [(one.key, one.detail) for one in found if one.state == "unreadable"]
+    assert unreadable == [
+        (member_name(name).key, WHY[spoiled[at]])
+        for at, (name, _) in enumerate(files)
+        if at in spoiled and not name.endswith("/")
+    ]
     # Each row of the side file has found a picture, or is described itself.
-    assert len(found) - len(pictures) - len(others) == len(list(rows.without_picture()))
+    assert len(found) - len(pictures) - len(others) - len(unreadable) == len(list(rows.without_picture()))
 
 
 @settings(max_examples=100, deadline=None)
