@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 from reporting import Series, print_claim, print_machine, print_table
 from rich.console import Console
 
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.machine.session import start
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import WEB, draw_scene

@@ -16,12 +16,12 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql import functions as F
 from reporting import Series, print_claim, print_machine, print_table
 
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
+from recap_spark.lake.upkeep import DELETION_VECTORS
 from recap_spark.machine.session import start
 from recap_spark.settings.loading import load
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import IMAGES
-from recap_spark.upkeep import DELETION_VECTORS
 
 _CONF = Path(__file__).parents[1] / "conf"
 _FILES = 8

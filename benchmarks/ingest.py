@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession
 from reporting import Series, print_claim, print_machine, print_table
 from rich.console import Console
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.machine.session import start
 from recap_spark.progress import Progress
 from recap_spark.settings.loading import load

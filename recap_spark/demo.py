@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.miniature.dataset import write_dataset
 from recap_spark.miniature.server import serve
 from recap_spark.pipeline import run_all

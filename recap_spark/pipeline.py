@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pyspark.sql import functions as F
 
 from recap_spark.errors import SettingsError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.machine.failures import said_in_one_line
 from recap_spark.machine.space import check_free_space
 from recap_spark.progress import Progress

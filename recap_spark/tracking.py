@@ -23,7 +23,7 @@ from recap_spark.settings.schema import Settings
 from recap_spark.settings.values import is_url
 
 if TYPE_CHECKING:
-    from recap_spark.lake import Lake
+    from recap_spark.lake.lake import Lake
     from recap_spark.tables import Table
 
 _ANSWERS_WITHIN_S = 10.0

@@ -15,8 +15,8 @@ import pytest
 from pyspark.sql import SparkSession
 from repository import ROOT
 
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.machine.session import start
 from recap_spark.settings.loading import load
 from recap_spark.settings.schema import LakeSettings, SessionSettings, Settings

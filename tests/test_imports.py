@@ -50,6 +50,7 @@ MAY_IMPORT = {
     ),
     "workers.scoring": ("settings", "workers", "workers.pictures", "models", "models.clip"),
     "workers.metadata": (),
+    "lake": ("settings",),
     "machine": ("settings", "pipeline", "lake", "progress", "workers.shards", "trainers.captioner"),
     "planning": ("settings", "models.llava"),
     "stages": (
@@ -104,7 +105,7 @@ MAY_IMPORT = {
     "miniature": ("settings", "models", "trainers", "trainers.captioner", "trainers.clip"),
 }
 # What every room shares.
-SHARED = {"", "errors", "frames", "statuses", "tables", "lake", "upkeep", "draw", "progress", "tracking"}
+SHARED = {"", "errors", "statuses", "tables", "lake", "draw", "progress", "tracking"}
 
 
 def imported(path: Path) -> set[str]:

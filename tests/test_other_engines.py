@@ -8,7 +8,7 @@ import pytest
 from delta import DeltaTable as SparkTable
 from deltalake import DeltaTable
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.stages.importing.imports_table import IMPORTS
 from recap_spark.statuses import RejectReason
 from recap_spark.tables import ALL, IMAGES, REJECTS, Table

@@ -27,7 +27,7 @@ from repository import ROOT
 from rich.console import Console
 
 from recap_spark.draw import keeps_original
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.miniature.dataset import write_dataset
 from recap_spark.miniature.server import serve
 from recap_spark.pipeline import STAGES, named, run_all, run_stage

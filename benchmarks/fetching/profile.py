@@ -28,7 +28,7 @@ from fetching.sides import Web
 from pyspark.sql import functions as F
 from rich.console import Console
 
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.machine.session import start
 from recap_spark.progress import Progress
 from recap_spark.settings.fetch_limits import FetchLimits

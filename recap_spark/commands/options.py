@@ -19,7 +19,7 @@ import typer
 from recap_spark.errors import RecapError
 
 if TYPE_CHECKING:
-    from recap_spark.lake import Lake
+    from recap_spark.lake.lake import Lake
     from recap_spark.progress import Progress
     from recap_spark.settings.schema import Settings
 
@@ -87,7 +87,7 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         settings = load(*conf, changes=changes or ())
         master = settings.session.master or "as the platform says"
         typer.echo(f"starting Spark ({master}) …", err=True)
-        from recap_spark.lake import Lake
+        from recap_spark.lake.lake import Lake
         from recap_spark.machine.failures import said_in_one_line
         from recap_spark.machine.session import Platform, platform, start
         from recap_spark.progress import Progress

@@ -17,7 +17,7 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
-from recap_spark.upkeep import mark_of
+from recap_spark.lake.upkeep import mark_of
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from recap_spark.errors import RecapError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.machine.failures import said_in_one_line
 from recap_spark.machine.session import start
 from recap_spark.pipeline import named, run_stage

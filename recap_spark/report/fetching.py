@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.stages.fetch.urls import host, top_level_domain
 from recap_spark.statuses import LINK_ROT, PASSING_FAILURES, REFUSED, FetchStatus
 from recap_spark.tables import IMAGES, SAMPLES

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recap_spark.errors import InputError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 
 # By the names of Spark's plans. Each of these reads, though Spark calls it a command.
 _SHOWING = ("Describe", "Show", "ExplainCommand")

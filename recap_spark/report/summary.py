@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.stages.mix import RECAP_DATACOMP
 from recap_spark.tables import SCORES
 

@@ -11,7 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from recap_spark.draw import draw_sql
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.score import scorer_spec

@@ -18,7 +18,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings.fetch import UnitSettings
 from recap_spark.stages.underway import Underway

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 
 from recap_spark.errors import PlatformError, SettingsError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.machine.metastore import derby_url, follow_lake
 from recap_spark.machine.session import laptop_conf
 from recap_spark.settings.schema import LakeSettings

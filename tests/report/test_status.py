@@ -13,8 +13,8 @@ from deltalake import DeltaTable, write_deltalake
 from rich.console import Console
 
 from recap_spark.errors import InputError, SettingsError
-from recap_spark.frames import frame_of
-from recap_spark.lake import Transaction
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Transaction
 from recap_spark.report.status import show_status, stage_statuses
 from recap_spark.report.table_logs import SEVERAL, read_log
 from recap_spark.tables import CAPTIONS

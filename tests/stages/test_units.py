@@ -11,7 +11,7 @@ from pyspark.sql import functions as F
 from rich.console import Console
 
 from recap_spark.errors import AccountingError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import UnitSettings
 from recap_spark.stages.underway import Underway

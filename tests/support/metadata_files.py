@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.miniature.dataset import METADATA_SCHEMA as DATACOMP
 from recap_spark.progress import Progress
 from recap_spark.stages.ingest import ingest

@@ -10,8 +10,8 @@ from pyspark.sql import types as T
 from rich.table import Table as PrintedTable
 
 from recap_spark.errors import InputError
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake
 from recap_spark.settings.schema import Settings
 from recap_spark.settings.template import Template
 from recap_spark.stages.caption.caption import caption_images, journal_folder

@@ -10,8 +10,8 @@ from functools import partial
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.machine.device import task_device, task_profile
 from recap_spark.machine.worker_daemon import models_imported
 from recap_spark.progress import Progress

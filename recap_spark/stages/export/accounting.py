@@ -10,7 +10,7 @@ from typing import Any
 from pyspark.sql import DataFrame, Row
 
 from recap_spark.errors import AccountingError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.stages.export.view_rows import View
 from recap_spark.stages.units import unit_of
 from recap_spark.statuses import LeftOut

@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 
 from recap_spark import __version__
 from recap_spark.errors import InputError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import ExportSettings, Settings
 from recap_spark.stages.export.accounting import account, tally

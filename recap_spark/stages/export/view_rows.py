@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.settings.schema import ViewSettings
 from recap_spark.stages.mix import Mixture, mix_captions
 from recap_spark.statuses import CaptionStatus, FetchStatus, LeftOut

@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 from pyspark.sql import Column, DataFrame
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.fetch_limits import FetchLimits
 from recap_spark.settings.pictures import DecodeLimits, PictureRules

@@ -11,7 +11,7 @@ import logging
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.settings.fetch import PlaceholderSettings
 from recap_spark.stages.fetch.urls import host
 from recap_spark.statuses import FetchStatus

@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake
 from recap_spark.settings.fetch_limits import FetchLimits
 from recap_spark.settings.pictures import DecodeLimits, PictureRules
 from recap_spark.settings.schema import Settings

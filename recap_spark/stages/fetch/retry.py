@@ -13,7 +13,7 @@ from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError, SettingsError
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.fetch.fetch import fetch_images

@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame, Observation
 from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.machine.session import session_conf
 from recap_spark.progress import Progress
 from recap_spark.settings.ingest import IngestSettings

@@ -8,8 +8,8 @@ from pyspark.sql import Column, DataFrame, Window
 from pyspark.sql import functions as F
 
 from recap_spark.errors import AccountingError
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.settings.ingest import IngestSettings
 from recap_spark.settings.prompt import PROMPT
 from recap_spark.stages.ingest.deduplication import hash_of

@@ -8,8 +8,8 @@ from urllib.parse import quote
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.stages.ingest.files import Survey
 from recap_spark.statuses import FILTERED, RejectReason
 from recap_spark.tables import REJECTS

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.pandas.functions import pandas_udf
 
 from recap_spark.errors import SettingsError
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.settings.ingest import (
     BasicFilter,
     CaptionFilter,

@@ -7,7 +7,7 @@ import pytest
 from pyspark.sql import functions as F
 
 from recap_spark.errors import InputError
-from recap_spark.lake import Transaction
+from recap_spark.lake.lake import Transaction
 from recap_spark.miniature.render import render_bytes
 from recap_spark.miniature.world import HELD_OUT, draw_scene
 from recap_spark.stages.caption.calibrate import OWN, published_pairs, rank_templates

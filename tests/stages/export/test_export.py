@@ -18,8 +18,8 @@ from rich.console import Console
 
 from recap_spark.draw import keeps_original
 from recap_spark.errors import AccountingError, InputError
-from recap_spark.frames import frame_of
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.frames import frame_of
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.export import export

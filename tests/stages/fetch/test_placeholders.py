@@ -9,7 +9,7 @@ from deltalake import DeltaTable as DeltaRsTable
 from deltalake import QueryBuilder
 from uids import uid_of
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.settings.fetch import PlaceholderSettings
 from recap_spark.stages.fetch.placeholders import mark_placeholders
 from recap_spark.tables import IMAGES

@@ -16,7 +16,7 @@ from PIL import Image
 from pyspark.sql import Row
 from rich.console import Console
 
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.stages.importing import import_images
 from recap_spark.stages.importing.imports_table import IMPORTS

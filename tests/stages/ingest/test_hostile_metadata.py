@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from metadata_files import DATACOMP, retyped, row, run, uid, write
 from pyspark.sql import functions as F
 
-from recap_spark.lake import Lake
+from recap_spark.lake.lake import Lake
 from recap_spark.stages.hashes import known_sha256
 from recap_spark.stages.ingest.values import as_utf8
 from recap_spark.tables import REJECTS, SAMPLES

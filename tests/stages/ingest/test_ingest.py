@@ -13,7 +13,7 @@ from metadata_files import DATACOMP, retyped, row, run, uid, write
 from pyspark.sql import functions as F
 
 from recap_spark.errors import InputError
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.stages.ingest.deduplication import settle
 from recap_spark.tables import CAPTIONS, IMAGES, RATINGS, REJECTS, SAMPLES, SCORES

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.progress import Progress
 from recap_spark.stages.ingest import ingest
 from recap_spark.tables import CAPTIONERS, CAPTIONS, RATINGS, REJECTS, SAMPLES, SCORES

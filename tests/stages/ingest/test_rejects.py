@@ -2,7 +2,7 @@
 
 import pytest
 
-from recap_spark.lake import Lake, Transaction
+from recap_spark.lake.lake import Lake, Transaction
 from recap_spark.stages.ingest.rejects import is_unsaid, refuse
 from recap_spark.statuses import RejectReason
 from recap_spark.tables import REJECTS

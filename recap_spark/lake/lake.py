@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from delta import DeltaTable, exceptions
 from pyspark.sql import DataFrame, Row, SparkSession
 
-from recap_spark import upkeep
 from recap_spark.errors import InputError, PlatformError
-from recap_spark.frames import frame_of
+from recap_spark.lake import upkeep
+from recap_spark.lake.frames import frame_of
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
 
