@@ -1,30 +1,27 @@
-"""The only module that reads or writes Delta."""
+"""The only module that reads or writes Delta, by SQL and data frames: a platform's JARs are all it needs."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from delta import DeltaTable, exceptions
 from pyspark.sql import DataFrame, Row, SparkSession
 
 from recap_spark.errors import InputError, PlatformError
 from recap_spark.lake import upkeep
 from recap_spark.lake.frames import frame_of
+from recap_spark.lake.spark_errors import SPARK_ERRORS, condition_of, is_overtaken
+from recap_spark.lake.statements import create_table, merge, quoted, same, update
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
 
 _RECENT_COMMITS = 100  # more than other jobs commit to one table while this one looks
 _TRIES = 10  # of a write that other jobs' commits can overtake; each takes seconds, so pauses add nothing
 _KEEPS_ROWS = ("OPTIMIZE", "REORG", "VACUUM START", "VACUUM END", "SET TBLPROPERTIES", "ADD CONSTRAINT")
-_OVERTAKEN = (
-    exceptions.ConcurrentAppendException,
-    exceptions.ConcurrentDeleteReadException,
-    exceptions.ConcurrentDeleteDeleteException,
-)
 _MADE_AT_ONCE = 4  # tables: each waits for the catalog and for a commit of its own
 
 
@@ -48,19 +45,22 @@ class Lake:
     def create(self, *tables: Table) -> None:
         """Make those that are not there yet, as `own_schema` and `check_columns` allow."""
         if self.settings.namespace:
-            upkeep.own_schema(self.spark, name=_quoted(self.settings.namespace), root=self.settings.root)
+            upkeep.own_schema(self.spark, name=quoted(self.settings.namespace), root=self.settings.root)
         with ThreadPoolExecutor(_MADE_AT_ONCE) as pool:
             list(pool.map(self._make, tables))
 
     def holds(self, table: Table) -> bool:
-        if self.settings.namespace:
+        try:
             return self.spark.catalog.tableExists(self.name(table.name))
-        return DeltaTable.isDeltaTable(self.spark, self._path(table))
+        except SPARK_ERRORS as error:  # of a folder that is none of Delta's
+            if condition_of(error) == "DELTA_MISSING_DELTA_TABLE":
+                return False
+            raise
 
     def name(self, relation: str) -> str:
         """What SQL calls a table, view or function of this lake."""
         if self.settings.namespace:
-            return f"{_quoted(self.settings.namespace)}.`{relation}`"
+            return f"{quoted(self.settings.namespace)}.`{relation}`"
         return f"delta.`{self.settings.root}/{relation}`"
 
     def read(self, table: Table) -> DataFrame:
@@ -74,7 +74,7 @@ class Lake:
 
     def as_of_now(self, table: Table) -> tuple[int, DataFrame]:
         """The table's last committed version, and the table as it was at it."""
-        (last,) = self._held(table).history(1).collect()
+        (last,) = self._history(table, 1)
         version = int(last["version"])
         if last["operation"] == "CREATE TABLE":  # no rows: to learn that from its log takes Delta a second
             return version, frame_of(self.spark, [], table.schema)
@@ -82,13 +82,13 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The table's last committed version. Raises InputError where no stage has made it yet."""
-        return int(self._held(table).history(1).collect()[0]["version"])
+        return int(self._history(table, 1)[0]["version"])
 
     def rows_version(self, table: Table) -> int:
         """The last version whose commit changed rows, or the oldest of the recent ones where none did: to
         compact a table, or to claim work and find none, makes no other rows.
         """
-        commits = self._held(table).history(_RECENT_COMMITS).collect()
+        commits = self._history(table, _RECENT_COMMITS)
         return next(
             (int(commit["version"]) for commit in commits if _changes_rows(commit)),
             int(commits[-1]["version"]),
@@ -96,7 +96,7 @@ class Lake:
 
     def identity(self, table: Table) -> str:
         """Delta's own id of the table: another one after it is dropped and made again."""
-        return str(self._held(table).detail().collect()[0]["id"])
+        return str(self._detail(table)["id"])
 
     def append(self, table: Table, frame: DataFrame, *, transaction: Transaction) -> int | None:
         """Add rows exactly once for this transaction.
@@ -118,8 +118,10 @@ class Lake:
                 writer.saveAsTable(self.name(table.name))
             else:
                 writer.save(self._path(table))
-        except exceptions.ConcurrentTransactionException:
-            return None
+        except SPARK_ERRORS as error:
+            if condition_of(error).startswith("DELTA_CONCURRENT_TRANSACTION"):
+                return None
+            raise
         return self._rows_committed(table, mark)
 
     def claim(self, table: Table, application: str) -> Transaction:
@@ -141,7 +143,7 @@ class Lake:
         )
 
     def _rows_committed(self, table: Table, mark: str) -> int | None:
-        commits = self._handle(table).history(_RECENT_COMMITS).collect()
+        commits = self._history(table, _RECENT_COMMITS)
         marked = (commit["operationMetrics"] for commit in commits if commit["userMetadata"] == mark)
         return next((int(metrics["numOutputRows"]) for metrics in marked), None)
 
@@ -162,9 +164,8 @@ class Lake:
 
     def upsert(self, table: Table, frame: DataFrame) -> None:
         """Merge on the table's key, so writing the same rows twice changes nothing."""
-        same_key = " AND ".join(f"kept.{column} <=> new.{column}" for column in table.key)
-        merge = self._handle(table).alias("kept").merge(table.conform(frame).alias("new"), same_key)
-        merge.whenMatchedUpdateAll().whenNotMatchedInsertAll().execute()
+        then = "WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"
+        self._merge(table, table.conform(frame), on=same(table.key, "<=>"), then=then)
 
     def revise(self, table: Table, rows: DataFrame, *, still: str, values: Mapping[str, str]) -> int:
         """Set columns of the rows that have a partner in `rows` by key, where `still` holds; add none.
@@ -173,34 +174,29 @@ class Lake:
         job changed first no longer meet `still` and stay as that job left them. `rows` may be computed more
         than once: a caller for whom that is dear persists them. Returns the rows changed.
         """
-        same_key = " AND ".join(f"kept.{column} = new.{column}" for column in table.key)
+        on = f"{same(table.key, '=')} AND {still}"
         tries = 0
         while True:
-            merge = self._handle(table).alias("kept").merge(rows.alias("new"), f"{same_key} AND {still}")
             try:
-                (changed,) = merge.whenMatchedUpdate(set=dict(values)).execute().collect()
-            except _OVERTAKEN:
+                return int(self._merge(table, rows, on=on, then=update(values))["num_updated_rows"])
+            except SPARK_ERRORS as error:
                 tries += 1
-                if tries == _TRIES:
+                if tries == _TRIES or not is_overtaken(error):
                     raise
-                continue
-            return int(changed["num_updated_rows"])
 
     def delete(self, table: Table, keys: DataFrame) -> None:
         """Remove the rows whose columns equal those of some row of `keys`, whose nulls Spark drops itself."""
-        same = " AND ".join(f"kept.{column} = gone.{column}" for column in keys.columns)
-        self._handle(table).alias("kept").merge(
-            keys.distinct().alias("gone"), same
-        ).whenMatchedDelete().execute()
+        self._merge(table, keys.distinct(), on=same(keys.columns, "="), then="WHEN MATCHED THEN DELETE")
 
     def compact(self, table: Table) -> None:
         """Rewrite small files into large ones, clustered by the table's key.
 
         One that an earlier version made with deletion vectors is rewritten without them.
         """
-        self._handle(table).optimize().executeCompaction()
-        features = self._handle(table).detail().collect()[0]["tableFeatures"] or ()
-        upkeep.drop_deletion_vectors(self.spark, name=self.name(table.name), features=features)
+        name = self.name(table.name)
+        self.spark.sql(f"OPTIMIZE {name}")
+        features = self._detail(table)["tableFeatures"] or ()
+        upkeep.drop_deletion_vectors(self.spark, name=name, features=features)
 
     def _make(self, table: Table) -> None:
         if not self.holds(table):
@@ -208,34 +204,29 @@ class Lake:
             return
         name = self.name(table.name)
         upkeep.check_columns(table, name=name, held=self.spark.read.table(name).columns)
-        (about,) = self._handle(table).detail().collect()
-        upkeep.renew_checks(self.spark, table, name=name, properties=about["properties"])
+        upkeep.renew_checks(self.spark, table, name=name, properties=self._detail(table)["properties"])
 
     def _create(self, table: Table) -> None:
-        builder = DeltaTable.createIfNotExists(self.spark).addColumns(table.schema).comment(table.comment)
-        builder = builder.property("delta.dataSkippingStatsColumns", ",".join(table.indexed))
-        builder = builder.property(upkeep.DELETION_VECTORS, "false")
-        for constraint, condition in table.checks.items():
-            # As a property of the new table: ALTER TABLE would cost a commit and a scan for each.
-            builder = builder.property(f"delta.constraints.{constraint}", condition)
-        if table.key[0] in table.indexed:
-            builder = builder.clusterBy(table.key[0])
-        if self.settings.namespace:
-            builder.tableName(self.name(table.name)).execute()
-        else:
-            builder.location(self._path(table)).execute()
+        properties = {upkeep.DELETION_VECTORS: "false"}
+        self.spark.sql(create_table(table, name=self.name(table.name), properties=properties))
 
-    def _held(self, table: Table) -> DeltaTable:
+    def _merge(self, table: Table, rows: DataFrame, *, on: str, then: str) -> Row:
+        with _as_view(rows) as view:
+            statement = merge(into=self.name(table.name), rows=view, on=on, then=then)
+            return rows.sparkSession.sql(statement).collect()[0]
+
+    def _held(self, table: Table) -> str:
+        name = self.name(table.name)
         if not self.holds(table):
-            raise InputError(
-                f"want the table {self.name(table.name)}, found none: run `recap-spark {table.made_by}` first"
-            )
-        return self._handle(table)
+            raise InputError(f"want the table {name}, found none: run `recap-spark {table.made_by}` first")
+        return name
 
-    def _handle(self, table: Table) -> DeltaTable:
-        if self.settings.namespace:
-            return DeltaTable.forName(self.spark, self.name(table.name))
-        return DeltaTable.forPath(self.spark, self._path(table))
+    def _history(self, table: Table, commits: int) -> list[Row]:
+        """The last commits, newest first. Raises InputError where no stage has made the table yet."""
+        return self.spark.sql(f"DESCRIBE HISTORY {self._held(table)} LIMIT {commits}").collect()
+
+    def _detail(self, table: Table) -> Row:
+        return self.spark.sql(f"DESCRIBE DETAIL {self._held(table)}").collect()[0]
 
     def _path(self, table: Table) -> str:
         return f"{self.settings.root}/{table.name}"
@@ -246,5 +237,12 @@ def _changes_rows(commit: Row) -> bool:
     return commit["operation"] not in _KEEPS_ROWS and not is_empty
 
 
-def _quoted(namespace: str) -> str:
-    return ".".join(f"`{part}`" for part in namespace.split("."))
+@contextmanager
+def _as_view(rows: DataFrame) -> Iterator[str]:
+    """Meanwhile SQL knows the rows by this name."""
+    name = f"recap_rows_{uuid.uuid4().hex}"
+    rows.createTempView(name)
+    try:
+        yield name
+    finally:
+        rows.sparkSession.catalog.dropTempView(name)
