@@ -1,6 +1,6 @@
 # make demo: the main job on local Spark.  make test: the tests.  Both set everything up first where it is missing.
 .DELETE_ON_ERROR:
-.PHONY: demo test lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-captioner bench-fetch bench-checkpoint-memory bench-engine-idle
+.PHONY: demo test test-matrix lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-captioner bench-fetch bench-checkpoint-memory bench-engine-idle
 
 PYTHON_HERE := .venv/bin/python
 
@@ -12,6 +12,10 @@ demo: .venv/installed.lock
 
 test: .venv/installed.lock
 	$(PYTHON_HERE) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# On each supported Spark, Delta and Python: some minutes, and some gigabytes below build/matrix.
+test-matrix: .venv/installed.lock
+	sh setup/matrix.sh
 
 lint: .venv/installed.lock
 	.venv/bin/ruff check .
