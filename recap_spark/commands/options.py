@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from recap_spark.errors import RecapError
+from recap_spark.extras import missing
 
 if TYPE_CHECKING:
     from recap_spark.lake.lake import Lake
@@ -59,7 +60,7 @@ def said_plainly() -> Iterator[None]:
     _install_stop_handlers()
     try:
         yield
-    except (RecapError, OSError) as error:
+    except (RecapError, OSError, ModuleNotFoundError) as error:
         typer.echo(_said(error), err=True)
         raise typer.Exit(1) from error
     except _Stopped as stop:
@@ -102,8 +103,13 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
                 spark.stop()
 
 
-def _said(error: RecapError | OSError) -> str:
+def _said(error: RecapError | OSError | ModuleNotFoundError) -> str:
     """Raises the error again where it is of no known kind."""
+    if isinstance(error, ModuleNotFoundError):
+        absent = missing(error.name)
+        if absent is None:
+            raise error
+        error = absent
     if isinstance(error, OSError):
         from recap_spark.machine.failures import in_one_line
 

@@ -12,11 +12,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
-
 from recap_spark import errors
 from recap_spark.errors import PlatformError, RecapError
+from recap_spark.extras import missing_in
+from recap_spark.lake.spark_errors import SPARK_ERRORS
 
 # The last one of a Python trace is the one that was raised; a Java trace, or a blank line, ends it.
 _ON_PURPOSE = re.compile(r"^[ \t]*recap_spark\.errors\.(\w+): (.+?)(?=\n\s*(?:at |\n)|\n\Z|\Z)", re.M | re.S)
@@ -61,7 +60,7 @@ def said_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except (PySparkException, Py4JError, OSError) as error:
+    except (*SPARK_ERRORS, OSError) as error:
         said = in_one_line(error)
         if said is None:
             raise
@@ -82,6 +81,8 @@ def cause_in(text: str) -> RecapError | None:
         name, message = raised[-1]
         kind = getattr(errors, name, RecapError)
         return kind(_shortened(message)) if isinstance(kind, type) and issubclass(kind, RecapError) else None
+    if absent := missing_in(text):
+        return absent
     for meaning, pattern in _CAUSES.items():
         for found in re.finditer(pattern, text):
             line, before = _line_around(found)
