@@ -13,20 +13,21 @@ from enum import StrEnum
 import pandas as pd
 import pyarrow as pa
 import pyspark
-from py4j.protocol import Py4JJavaError
 from pyspark import TaskContext
-from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from rich.console import Console
 
 from recap_spark.errors import InputError, PlatformError
+from recap_spark.lake.connect import is_connect, is_named, running_conf
+from recap_spark.lake.spark_errors import SPARK_ERRORS
 from recap_spark.machine.device import task_profile
 from recap_spark.machine.java import find_java
 from recap_spark.machine.session import Platform, platform, start
 from recap_spark.settings.schema import Settings
 from recap_spark.workers.shards.shards import storage_of
 
+_RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, InputError, OSError)
 _UNCONTACTABLE = "example.org"
 
 
@@ -56,7 +57,8 @@ def examine_machine(settings: Settings, console: Console) -> bool:
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
-    yield _java()
+    if not is_named(settings.session.conf):  # a server's Java is none of ours
+        yield _java()
     yield from _libraries()
     yield _write_access(settings.lake.root)
     try:
@@ -65,10 +67,9 @@ def _findings(settings: Settings) -> Iterator[Finding]:
         yield from dangerous_settings(settings, {})
         yield Finding("session", Verdict.FAILED, str(error))
         return
-    yield from dangerous_settings(settings, dict(spark.sparkContext.getConf().getAll()))
-    yield Finding(
-        "session", Verdict.OK, f"Spark {spark.version} on {spark.sparkContext.master}, platform {platform()}"
-    )
+    yield from dangerous_settings(settings, running_conf(spark))
+    on = "Spark Connect" if is_connect(spark) else spark.sparkContext.master
+    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}, platform {platform()}")
     yield _arrow(spark)
     yield _delta(spark, settings.lake.root)
     if "gpu" in {settings.caption.device, settings.score.device}:
@@ -167,7 +168,7 @@ def _arrow(spark: SparkSession) -> Finding:
 
     try:
         rows = spark.range(8).mapInArrow(echo, "id bigint").count()
-    except (PySparkException, Py4JJavaError) as error:
+    except SPARK_ERRORS as error:
         return Finding("Arrow", Verdict.FAILED, f"workers cannot run Python with Arrow: {str(error)[:300]}")
     return Finding(
         "Arrow", Verdict.OK if rows == 8 else Verdict.FAILED, f"{rows} of 8 rows through a Python worker"
@@ -181,12 +182,19 @@ def _delta(spark: SparkSession, root: str) -> Finding:
         rows = spark.read.format("delta").load(path).count()
         storage, local = storage_of(path)
         storage.delete_dir(local)
-    except (PySparkException, Py4JJavaError, InputError, OSError) as error:
+    except _RAISED as error:
         return Finding("Delta", Verdict.FAILED, f"cannot write and read a table: {str(error)[:300]}")
     return Finding("Delta", Verdict.OK if rows == 1 else Verdict.FAILED, "a table was written and read")
 
 
 def _gpus(spark: SparkSession) -> Iterator[Finding]:
+    if is_connect(spark):
+        found = (
+            "none on Spark Connect: ingest, fetch, import-images, mix and export run here; caption, score "
+        )
+        found += "and calibrate with device gpu want a cluster with dedicated access mode, or spark-submit"
+        yield Finding("GPUs", Verdict.WARNING, found)
+        return
     conf = spark.sparkContext.getConf()
     executor, task = (conf.get(f"spark.{side}.resource.gpu.amount") for side in ("executor", "task"))
     if not executor or not task:
