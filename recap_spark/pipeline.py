@@ -11,6 +11,7 @@ from pyspark.sql import functions as F
 
 from recap_spark.errors import SettingsError
 from recap_spark.lake.lake import Lake
+from recap_spark.machine.device import check_access
 from recap_spark.machine.failures import said_in_one_line
 from recap_spark.machine.space import check_free_space
 from recap_spark.progress import Progress
@@ -36,14 +37,29 @@ class Stage:
     reads: tuple[Table, ...]
     writes: tuple[Table, ...]
     counted: Table | None = None  # the table whose rows by status say how the stage ended
+    device: Callable[[Settings], str] = lambda settings: "cpu"
 
 
 STAGES = (
     Stage("ingest", ingest.run, reads=(), writes=(SAMPLES, REJECTS)),
     Stage("import-images", import_images.run, reads=(SAMPLES,), writes=(IMAGES,)),
     Stage("fetch", fetch.run, reads=(SAMPLES,), writes=(IMAGES,), counted=IMAGES),
-    Stage("caption", caption.run, reads=(IMAGES,), writes=(CAPTIONS, CAPTIONERS), counted=CAPTIONS),
-    Stage("score", score.run, reads=(SAMPLES, IMAGES, CAPTIONS), writes=(SCORES,), counted=SCORES),
+    Stage(
+        "caption",
+        caption.run,
+        reads=(IMAGES,),
+        writes=(CAPTIONS, CAPTIONERS),
+        counted=CAPTIONS,
+        device=lambda settings: settings.caption.device,
+    ),
+    Stage(
+        "score",
+        score.run,
+        reads=(SAMPLES, IMAGES, CAPTIONS),
+        writes=(SCORES,),
+        counted=SCORES,
+        device=lambda settings: settings.score.device,
+    ),
     Stage("mix", mix.run, reads=(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS), writes=()),
     Stage("export", export.run, reads=(SAMPLES, IMAGES, CAPTIONS, SCORES), writes=()),
 )
@@ -67,6 +83,7 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
     Returns rows by what became of them in this run or, where the stage keeps a status for every row, by
     status in its table.
     """
+    check_access(lake.spark, wanted=stage.device(settings), by=stage.name)
     started = time.monotonic()
     log.info("%s: begins", stage.name)
     check_free_space(lake.spark, root=lake.settings.root, least_bytes=settings.session.least_free_bytes)
@@ -89,6 +106,8 @@ def run_stage(stage: Stage, lake: Lake, settings: Settings, progress: Progress) 
 
 def run_all(lake: Lake, settings: Settings, progress: Progress) -> dict[str, dict[str, int]]:
     """Every stage in order. Returns the counts of each."""
+    for stage in STAGES:  # before hours of the others' work
+        check_access(lake.spark, wanted=stage.device(settings), by=stage.name)
     return {stage.name: run_stage(stage, lake, settings, progress) for stage in STAGES}
 
 

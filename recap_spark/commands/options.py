@@ -8,11 +8,11 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -150,17 +150,31 @@ def _cancel_jobs(frame: FrameType | None) -> bool:
     handler of Ctrl-C fails at both.
     """
     pyspark = sys.modules.get("pyspark")
-    if pyspark is None or (context := pyspark.SparkContext._active_spark_context) is None:
+    context = pyspark and getattr(getattr(pyspark, "SparkContext", None), "_active_spark_context", None)
+    cancel = context.cancelAllJobs if context else _interrupt()
+    if cancel is None:
         return True
-    canceller = threading.Thread(target=context.cancelAllJobs, daemon=True)
+    canceller = threading.Thread(target=cancel, daemon=True)
     canceller.start()
     canceller.join(_CANCELLED_WITHIN_S)
-    client = context._gateway._gateway_client
+    if context:
+        _give_up_connection(context, frame)
+    return not canceller.is_alive()
+
+
+def _interrupt() -> Callable[[], object] | None:
+    """What stops all that the Spark Connect session of this process has begun."""
+    connect = sys.modules.get("recap_spark.lake.connect")
+    session = connect and connect.active_session()
+    return session.interruptAll if session else None
+
+
+def _give_up_connection(context: Any, frame: FrameType | None) -> None:
     # Without pinned threads (PYSPARK_PIN_THREAD=false) connections are drawn from a pool at each call.
+    client = context._gateway._gateway_client
     connection = getattr(client, "get_thread_connection", lambda: None)()
     if connection is not None and _awaits_an_answer(frame):
         connection.close()
-    return not canceller.is_alive()
 
 
 def _awaits_an_answer(frame: FrameType | None) -> bool:

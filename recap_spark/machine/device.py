@@ -9,6 +9,18 @@ from pyspark.resource import ResourceProfile, ResourceProfileBuilder, TaskResour
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
+from recap_spark.lake.connect import is_connect
+
+
+def check_access(spark: SparkSession, *, wanted: str, by: str) -> None:
+    """Raises PlatformError where a GPU is wanted of Spark Connect, whose session neither gives whole GPUs to
+    tasks nor starts workers with models' libraries; `by` is what wants it.
+    """
+    if wanted != "cpu" and is_connect(spark):
+        raise PlatformError(
+            f"{by}: want a session with a JVM of its own for the device {wanted!r}, found Spark Connect: "
+            "run it where the cluster's access mode is dedicated, or by spark-submit"
+        )
 
 
 def task_device(wanted: str) -> str:

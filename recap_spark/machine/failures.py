@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from recap_spark import errors
 from recap_spark.errors import PlatformError, RecapError
 from recap_spark.extras import missing_in
-from recap_spark.lake.spark_errors import SPARK_ERRORS
+from recap_spark.lake.spark_errors import SPARK_ERRORS, text_of
 
 # The last one of a Python trace is the one that was raised; a Java trace, or a blank line, ends it.
 _ON_PURPOSE = re.compile(r"^[ \t]*recap_spark\.errors\.(\w+): (.+?)(?=\n\s*(?:at |\n)|\n\Z|\Z)", re.M | re.S)
 _LONGEST = 400
+_RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, OSError)
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def said_in_one_line() -> Iterator[None]:
     """
     try:
         yield
-    except (*SPARK_ERRORS, OSError) as error:
+    except _RAISED as error:
         said = in_one_line(error)
         if said is None:
             raise
@@ -72,7 +73,7 @@ def in_one_line(error: BaseException) -> RecapError | None:
     """The error that a worker raised on purpose, or the machine's fault; None for anything else."""
     if isinstance(error, OSError):
         return _of_system(error)
-    return cause_in(str(error))
+    return cause_in(text_of(error))
 
 
 def cause_in(text: str) -> RecapError | None:

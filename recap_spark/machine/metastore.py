@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
@@ -74,6 +73,8 @@ def follow_lake(spark: SparkSession, *, metastore: Path, root: Path) -> None:
     Call it before the session's catalog is used. Raises PlatformError where the metastore lies outside of
     the lake and keeps the tables of another one: nobody can tell whether that was moved.
     """
+    from py4j.protocol import Py4JJavaError  # which a client of Spark Connect may be without
+
     now = root.resolve()
     java: Any = spark.sparkContext._jvm
     try:

@@ -13,6 +13,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError, SettingsError
+from recap_spark.lake import connect
 from recap_spark.machine.java import find_java
 from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
 from recap_spark.settings.schema import LakeSettings, SessionSettings
@@ -33,7 +34,8 @@ _DELTA = {
 }
 
 # Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
-# with this switch they bind by the older way.
+# with this switch they bind by the older way. Where they bind without it, as they do by Spark Connect's own
+# way, it may be what breaks it.
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
@@ -92,17 +94,15 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
     Raises PlatformError where Java, Delta or the metastore is not to be had, SettingsError as `laptop_conf`
     does.
     """
-    here = platform()
-    if here is Platform.LAPTOP:
-        spark = _start_laptop(settings, lake)
+    if connect.is_named(settings.conf):
+        spark = connect.connected(_PARQUET | settings.conf)
     else:
-        spark = _configured(settings).getOrCreate()
-        for key, value in _BINDING.items():
-            spark.conf.set(key, value)
-    for key, value in _PARQUET.items():
-        if key not in settings.conf:
-            spark.conf.set(key, value)
-    _check_binding(spark)
+        own = platform() is Platform.LAPTOP
+        spark = _start_laptop(settings, lake) if own else _configured(settings).getOrCreate()
+        for key, value in _PARQUET.items():
+            if key not in settings.conf:
+                spark.conf.set(key, value)
+    _make_bind(spark)
     return spark
 
 
@@ -124,7 +124,7 @@ def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]
 
     Raises SettingsError where an embedded metastore would keep an object store's tables in a folder here.
     """
-    conf = {"spark.app.name": settings.app_name} | _DELTA | _BINDING
+    conf = {"spark.app.name": settings.app_name} | _DELTA
     if settings.master:
         conf["spark.master"] = settings.master
     if settings.metastore:
@@ -173,7 +173,7 @@ def _configured(settings: SessionSettings) -> SparkSession.Builder:
     builder = SparkSession.builder.appName(settings.app_name)
     # Databricks has a Delta, and a catalog, of its own.
     delta = {} if platform() is Platform.DATABRICKS else _DELTA
-    for key, value in (delta | _BINDING | settings.conf).items():
+    for key, value in (delta | settings.conf).items():
         builder = builder.config(key, value)
     return builder
 
@@ -200,11 +200,22 @@ def _jvm_log(path: str | None) -> Iterator[None]:
             os.close(kept)
 
 
-def _check_binding(spark: SparkSession) -> None:
+def _make_bind(spark: SparkSession) -> None:
+    """See to it that named parameters bind in spark.sql: as the session is, or else by the older way."""
+    if _binding_fault(spark) is None:
+        return
+    for key, value in _BINDING.items():
+        spark.conf.set(key, value)
+    if fault := _binding_fault(spark):
+        (switch,) = _BINDING
+        raise PlatformError(
+            f"want named parameters to bind in spark.sql, found that they do not, with {switch} and without"
+        ) from fault
+
+
+def _binding_fault(spark: SparkSession) -> PySparkException | None:
     try:
         spark.sql("SELECT :value AS value", args={"value": 1}).collect()
     except PySparkException as error:
-        raise PlatformError(
-            "want named parameters to bind in spark.sql, found that they do not: "
-            "set spark.sql.legacy.parameterSubstitution.constantsOnly=true for the cluster"
-        ) from error
+        return error
+    return None

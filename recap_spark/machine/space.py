@@ -10,6 +10,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError
+from recap_spark.lake.connect import is_connect
 from recap_spark.settings.values import is_url
 
 
@@ -29,6 +30,8 @@ def check_free_space(spark: SparkSession, *, root: str, least_bytes: int) -> Non
 def _places(spark: SparkSession, root: str) -> Iterator[tuple[str, str]]:
     if not is_url(root):
         yield "lake.root", root
+    if is_connect(spark):
+        return  # tasks run where the server says
     if str(spark.sparkContext.master).startswith("local"):
         scratch = os.environ.get("SPARK_LOCAL_DIRS") or spark.sparkContext.getConf().get("spark.local.dir")
         yield from (("spark.local.dir", place) for place in (scratch or "/tmp").split(","))

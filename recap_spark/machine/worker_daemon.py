@@ -48,8 +48,14 @@ _environment = threading.Lock()
 @contextmanager
 def models_imported(spark: SparkSession) -> Iterator[None]:
     """What is sent to workers meanwhile runs in those that have models' libraries imported: Spark keeps a
-    daemon for each environment that functions come with, and workers of one are not lent to another.
+    daemon for each environment that functions come with, and workers of one are not lent to another. On
+    Spark Connect, where functions come with none, workers import for themselves.
     """
+    from recap_spark.lake.connect import is_connect  # the daemon does without
+
+    if is_connect(spark):
+        yield
+        return
     environment = spark.sparkContext.environment
     with _environment:
         environment[_ASKED_FOR] = _MODELS

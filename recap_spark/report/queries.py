@@ -12,7 +12,9 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recap_spark.errors import InputError
+from recap_spark.lake.connect import is_connect
 from recap_spark.lake.lake import Lake
+from recap_spark.report.queries_by_connect import read_only
 
 # By the names of Spark's plans. Each of these reads, though Spark calls it a command.
 _SHOWING = ("Describe", "Show", "ExplainCommand")
@@ -73,9 +75,13 @@ def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[D
     Raises InputError for a statement of another kind before any of it is run, and for a query that fails.
     """
     try:
-        check_reads_only(lake.spark, query, command=command, shows=shows)
+        by_connect = is_connect(lake.spark)
+        if not by_connect:
+            check_reads_only(lake.spark, query, command=command, shows=shows)
         if lake.settings.namespace:
             lake.spark.sql(f"USE {lake.settings.namespace}")
+        if by_connect:  # now, for its server looks at a query where it stands
+            query = read_only(lake.spark, query, command=command, shows=shows)
         yield lake.spark.sql(query)
     except PySparkException as error:
         raise InputError(f"{command}: {error}") from error

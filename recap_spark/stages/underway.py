@@ -1,11 +1,13 @@
 """How far the queries are that run just now, in rows
 
 A unit's rows are in its table only when all of them are there, an hour later on a large one. Until then Spark
-itself counts the rows that Python workers have answered, and tells the driver with every heartbeat.
+itself counts the rows that Python workers have answered, and tells the driver with every heartbeat. Its
+server does not tell a client of Spark Connect.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,10 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 
+from recap_spark.lake.connect import is_connect
+from recap_spark.lake.spark_errors import SPARK_ERRORS
+
+log = logging.getLogger(__name__)
+
 _DESCRIPTION = "spark.job.description"
+_RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, AttributeError)
 _RECENT = 64  # executions looked at: those that run are among the last
 _NODE, _METRIC = "MapInArrow", "number of output rows"
 
@@ -29,9 +36,16 @@ class Underway:
     sizes: dict[str, int] = field(default_factory=dict)  # rows of each
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def __post_init__(self) -> None:
+        if is_connect(self.spark):
+            log.info("on Spark Connect the progress moves at the end of each step")
+
     @contextmanager
     def step(self, described: str, rows: int) -> Iterator[None]:
         """Meanwhile this thread's queries are those of one step of so many rows."""
+        if is_connect(self.spark):
+            yield
+            return
         context: Any = self.spark.sparkContext
         before = context.getLocalProperty(_DESCRIPTION)
         context.setJobDescription(described)
@@ -68,7 +82,7 @@ def _answered(spark: SparkSession) -> Mapping[str, int]:
         for execution in _all(store.executionsList(first, _RECENT)):
             if not execution.completionTime().isDefined():
                 found[execution.description()] += _rows_of(store, execution.executionId())
-    except (Py4JError, AttributeError):
+    except _RAISED:
         return {}
     return found
 

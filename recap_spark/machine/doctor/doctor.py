@@ -36,15 +36,24 @@ def examine_machine(settings: Settings, console: Console) -> bool:
 
 
 def _findings(settings: Settings) -> Iterator[Finding]:
-    yield _java()
+    has_spark = _installed("pyspark") is not None
+    if not (has_spark and _is_remote(settings)):
+        yield _java()
     yield from _libraries(settings)
     yield _write_access(settings.lake.root)
-    if _installed("pyspark") is None:  # said already, among the libraries
+    if not has_spark:  # said already, among the libraries
         yield from dangerous_settings(settings, {})
         return
     from recap_spark.machine.doctor.session_checks import session_findings
 
     yield from session_findings(settings)
+
+
+def _is_remote(settings: Settings) -> bool:
+    """Whether the JVM is a server's, of Spark Connect: its Java is none of ours."""
+    from recap_spark.lake.connect import is_named
+
+    return is_named(settings.session.conf)
 
 
 def _java() -> Finding:

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recap_spark.errors import InputError, PlatformError
+from recap_spark.lake.connect import is_connect, running_conf
 from recap_spark.lake.spark_errors import SPARK_ERRORS
 from recap_spark.machine.device import task_profile
 from recap_spark.machine.doctor.findings import Finding, Verdict
@@ -28,10 +29,9 @@ def session_findings(settings: Settings) -> Iterator[Finding]:
         yield from dangerous_settings(settings, {})
         yield Finding("session", Verdict.FAILED, str(error))
         return
-    yield from dangerous_settings(settings, dict(spark.sparkContext.getConf().getAll()))
-    yield Finding(
-        "session", Verdict.OK, f"Spark {spark.version} on {spark.sparkContext.master}, platform {platform()}"
-    )
+    yield from dangerous_settings(settings, running_conf(spark))
+    on = "Spark Connect" if is_connect(spark) else spark.sparkContext.master
+    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}, platform {platform()}")
     yield _arrow(spark)
     yield _delta(spark, settings.lake.root)
     if "gpu" in {settings.caption.device, settings.score.device}:
@@ -68,6 +68,11 @@ def _delta(spark: SparkSession, root: str) -> Finding:
 
 
 def _gpus(spark: SparkSession) -> Iterator[Finding]:
+    if is_connect(spark):
+        runs = "none on Spark Connect: ingest, fetch, import-images, mix and export run here"
+        found = f"{runs}; caption, score and calibrate want a cluster with dedicated access, or spark-submit"
+        yield Finding("GPUs", Verdict.WARNING, found)
+        return
     conf = spark.sparkContext.getConf()
     executor, task = (conf.get(f"spark.{side}.resource.gpu.amount") for side in ("executor", "task"))
     if not executor or not task:

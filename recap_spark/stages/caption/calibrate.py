@@ -12,6 +12,7 @@ from rich.table import Table as PrintedTable
 from recap_spark.errors import InputError
 from recap_spark.lake.frames import frame_of
 from recap_spark.lake.lake import Lake
+from recap_spark.machine.device import check_access
 from recap_spark.settings.schema import Settings
 from recap_spark.settings.template import Template
 from recap_spark.stages.caption.caption import caption_images, journal_folder
@@ -45,8 +46,9 @@ def rank_templates(lake: Lake, settings: Settings) -> list[Agreement]:
     """Caption the same images under every template of conf, and under the model's own where it has one.
 
     Templates run one after the other, because a worker holds one captioner at a time. Raises InputError where
-    the lake has no published caption to compare with.
+    the lake has no published caption to compare with, PlatformError as `check_access` does.
     """
+    check_access(lake.spark, wanted=settings.caption.device, by="calibrate")
     source = settings.ingest.published_captioner
     samples, images, captions = (lake.read(table) for table in (SAMPLES, IMAGES, CAPTIONS))
     pairs = published_pairs(

@@ -10,7 +10,7 @@ from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from recap_spark.lake.frames import frame_of
@@ -23,6 +23,7 @@ from recap_spark.tables import IMAGES, SAMPLES
 from recap_spark.workers.fetching.fetcher import fetch_rows
 from recap_spark.workers.fetching.optouts import with_opt_outs
 
+_MORE_THAN_TASKS = 1 << 20
 _ENDS = "status string, size bigint, sha256_matches boolean, fetched_at timestamp"
 
 
@@ -62,7 +63,7 @@ def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
     images = (lake.read(IMAGES) if lake.holds(IMAGES) else nothing).select("uid", "status")
     untried = samples.join(images, on="uid", how="left_anti")
     fetch = settings.fetch
-    tasks = fetch.probe.tasks or lake.spark.sparkContext.defaultParallelism
+    tasks = fetch.probe.tasks or _parallelism(lake.spark)
     # Drawn before the clock starts: finding the rows is no part of what fetching the table would take.
     drawn = draw_sample(untried, rows=rows, seed=fetch.probe.seed).repartition(tasks).localCheckpoint()
     started = time.monotonic()
@@ -79,6 +80,12 @@ def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
         tried=sum(by_status.values()),
         fetched=by_status.get(str(FetchStatus.OK), 0),
     )
+
+
+def _parallelism(spark: SparkSession) -> int:
+    """As many tasks as Spark makes of rows that are nowhere yet."""
+    rows = spark.range(_MORE_THAN_TASKS).agg(F.count_distinct(F.spark_partition_id()))
+    return int(rows.collect()[0][0])
 
 
 def _measure(

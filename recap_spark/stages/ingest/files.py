@@ -1,26 +1,23 @@
-"""a folder or glob of Parquet files → what each holds by its footer, and the files that cannot be read
-
-Footers are read through Hadoop, as Spark itself reads them, but by column: Spark's own look at a file refuses
-all of it for one column of a type that it does not know, such as pandas' nanoseconds in a Parquet TIME.
-"""
+"""a folder or glob of Parquet files → what each holds by its footer, and the files that cannot be read"""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from py4j.protocol import Py4JJavaError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from recap_spark.errors import InputError
+from recap_spark.lake.connect import is_connect
+from recap_spark.lake.spark_errors import SPARK_ERRORS, first_line, innermost_cause, is_failed_read
+from recap_spark.stages.ingest import files_by_connect, files_by_hadoop
+from recap_spark.stages.ingest.footers import literal
 from recap_spark.stages.ingest.layouts import Layout
 from recap_spark.statuses import RejectReason
 
@@ -28,8 +25,6 @@ log = logging.getLogger(__name__)
 W = TypeVar("W")
 
 _AT_ONCE = 16
-_SPECIAL_TO_HADOOP = str.maketrans({character: f"\\{character}" for character in "[]{}*?\\"})
-_FAILED_READ = "FAILED_READ_FILE"  # Spark's condition for whatever goes wrong within one file
 
 
 @dataclass(frozen=True)
@@ -76,10 +71,11 @@ def list_files(spark: SparkSession, source: str) -> list[str]:
     Raises InputError where there are none.
     """
     try:
-        found = sorted(set(_listed(spark, source)))
-    except Py4JJavaError as error:
+        listed = files_by_connect.listed if is_connect(spark) else files_by_hadoop.listed
+        found = sorted(set(listed(spark, source)))
+    except SPARK_ERRORS as error:
         raise InputError(
-            f"ingest.source: want a folder or glob of Parquet files, found {source!r}: {_first_line(error)}"
+            f"ingest.source: want a folder or glob of Parquet files, found {source!r}: {first_line(error)}"
         ) from error
     if not found:
         raise InputError(f"ingest.source: want a folder or glob of Parquet files, found none in {source!r}")
@@ -107,7 +103,7 @@ def survey_files(spark: SparkSession, files: Iterable[str], layout: Layout) -> S
 
 def read_files(spark: SparkSession, group: Readable) -> DataFrame:
     """The layout's columns of these files, by the files' own names."""
-    return spark.read.schema(group.schema).parquet(*(_literal(file) for file in group.files))
+    return spark.read.schema(group.schema).parquet(*(literal(file) for file in group.files))
 
 
 def damaged_files(spark: SparkSession, survey: Survey) -> dict[str, str]:
@@ -120,10 +116,10 @@ def damaged_files(spark: SparkSession, survey: Survey) -> dict[str, str]:
         rows = read_files(spark, replace(group, files=(file,)))
         try:
             rows.agg(F.bit_xor(F.xxhash64(*(F.col(f"`{name}`") for name in rows.columns)))).collect()
-        except (PySparkException, Py4JJavaError) as error:
-            if _FAILED_READ not in str(error):
+        except SPARK_ERRORS as error:
+            if not is_failed_read(error):
                 raise
-            return _cause(error)
+            return innermost_cause(error)
         return None
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -138,84 +134,30 @@ def over_sound_files(spark: SparkSession, survey: Survey, work: Callable[[Survey
     """
     try:
         return work(survey)
-    except (PySparkException, Py4JJavaError) as error:
-        if _FAILED_READ not in str(error) or not (damaged := damaged_files(spark, survey)):
+    except SPARK_ERRORS as error:
+        if not is_failed_read(error) or not (damaged := damaged_files(spark, survey)):
             raise
     log.warning("ingest: %d files have pages that cannot be read, and are refused", len(damaged))
     return work(survey.without(damaged))
 
 
-def _listed(spark: SparkSession, source: str) -> Iterator[str]:
-    jvm: Any = spark._jvm
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
-    top = jvm.org.apache.hadoop.fs.Path(source)
-    system = top.getFileSystem(conf)
-    tops = [top] if system.exists(top) else [found.getPath() for found in system.globStatus(top) or ()]
-    for each in map(system.makeQualified, tops):
-        found = system.listFiles(each, True)
-        while found.hasNext():
-            status = found.next()
-            name = status.getPath().toString()
-            if name.endswith(".parquet") and not _is_hidden(name[len(each.toString()) :]):
-                yield name
-        yield from _undecodable(each.toString())
-
-
-def _is_hidden(below: str) -> bool:
-    """What Spark leaves out: `_SUCCESS`, `.part-0.crc`, the files of unfinished writes."""
-    return any(part.startswith((".", "_")) for part in below.split("/") if part)
-
-
-def _undecodable(folder: str) -> Iterator[str]:
-    """Local files whose names are no UTF-8, listed by Python so that they can be refused: Java omits them."""
-    scheme, colon, local = folder.partition(":")
-    if scheme != "file" or not colon:
-        return
-    for above, _, names in os.walk(os.fsencode(local)):
-        for name in names:
-            try:
-                name.decode()
-            except UnicodeDecodeError:
-                if name.endswith(b".parquet"):
-                    yield f"file:{os.path.join(above, name).decode(errors='backslashreplace')}"
-
-
-def _literal(file: str) -> str:
-    """The path with its glob characters escaped, so that Spark takes it literally."""
-    return file.translate(_SPECIAL_TO_HADOOP)
-
-
 def _look(spark: SparkSession, file: str, layout: Layout) -> tuple[Readable, int] | tuple[RejectReason, str]:
+    read_footer = files_by_connect.read_footer if is_connect(spark) else files_by_hadoop.read_footer
     try:
-        fields, count = _footer(spark, file)
-    except Py4JJavaError as error:
-        return RejectReason.UNREADABLE_FILE, _first_line(error)
-    columns = _chosen(list(fields), layout)
+        footer = read_footer(spark, file)
+    except ValueError as error:
+        return RejectReason.UNREADABLE_FILE, str(error)
+    columns = _chosen(footer.names, layout)
     if missing := layout.required.keys() - columns.keys():
-        return RejectReason.MISSING_COLUMNS, f"want the columns {sorted(missing)}, found {list(fields)}"
+        return RejectReason.MISSING_COLUMNS, f"want the columns {sorted(missing)}, found {list(footer.names)}"
     try:
-        schema = _as_spark(spark, [fields[name] for name in columns.values()])
-    except Py4JJavaError as error:
-        return RejectReason.WRONG_TYPE, _first_line(error)
-    return Readable(schema, columns, ()), count
+        schema = footer.types(columns.values())
+    except ValueError as error:
+        return RejectReason.WRONG_TYPE, str(error)
+    return Readable(schema, columns, ()), footer.rows
 
 
-def _footer(spark: SparkSession, file: str) -> tuple[dict[str, Any], int]:
-    """A file's columns by name, as Parquet describes them, and its rows."""
-    jvm: Any = spark._jvm
-    conf = spark._jsparkSession.sessionState().newHadoopConf()
-    parquet = jvm.org.apache.parquet.hadoop
-    opened = parquet.util.HadoopInputFile.fromPath(jvm.org.apache.hadoop.fs.Path(file), conf)
-    reader = parquet.ParquetFileReader.open(opened)
-    try:
-        schema = reader.getFooter().getFileMetaData().getSchema()
-        fields = {str(field.getName()): field for field in schema.getFields()}
-        return fields, int(reader.getRecordCount())
-    finally:
-        reader.close()
-
-
-def _chosen(names: list[str], layout: Layout) -> dict[str, str]:
+def _chosen(names: Sequence[str], layout: Layout) -> dict[str, str]:
     """The file's name of each of the layout's columns: the same, or else the first that differs in case."""
     folded: dict[str, str] = {}
     for name in names:
@@ -225,26 +167,3 @@ def _chosen(names: list[str], layout: Layout) -> dict[str, str]:
         for name in layout.columns
         if name in names or name in folded
     }
-
-
-def _as_spark(spark: SparkSession, fields: list[Any]) -> T.StructType:
-    """Spark's types of some of a file's columns. Raises Py4JJavaError where it has none for one of them."""
-    jvm: Any = spark._jvm
-    some = jvm.java.util.ArrayList()
-    for field in fields:
-        some.add(field)
-    converter = jvm.org.apache.spark.sql.execution.datasources.parquet.ParquetToSparkSchemaConverter(
-        spark._jsparkSession.sessionState().conf()
-    )
-    schema = converter.convert(jvm.org.apache.parquet.schema.MessageType("columns", some))
-    return T._parse_datatype_json_string(schema.json())  # type: ignore[return-value]
-
-
-def _first_line(error: Py4JJavaError) -> str:
-    return str(error.java_exception.getMessage() or error.java_exception.toString()).split("\n", 1)[0]
-
-
-def _cause(error: Exception) -> str:
-    """What was wrong with the file: the innermost cause that Java gives a message."""
-    causes = [line.partition("Caused by: ")[2] for line in str(error).split("\n") if "Caused by: " in line]
-    return (causes or str(error).split("\n"))[-1][:500]
