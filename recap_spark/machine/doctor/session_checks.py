@@ -10,25 +10,30 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recap_spark.errors import InputError, PlatformError
+from recap_spark.errors import InputError, RecapError
 from recap_spark.lake.connect import is_connect, running_conf
 from recap_spark.lake.spark_errors import SPARK_ERRORS
 from recap_spark.machine.device import task_profile
 from recap_spark.machine.doctor.findings import Finding, Verdict
 from recap_spark.machine.doctor.settings_checks import dangerous_settings
-from recap_spark.machine.session import Platform, platform, start
+from recap_spark.machine.session import platform, session
 from recap_spark.settings.schema import Settings
 from recap_spark.workers.shards.shards import storage_of
+
+_RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, InputError, OSError)
 
 
 def session_findings(settings: Settings) -> Iterator[Finding]:
     """Start the session that the stages would run in, and try it."""
     try:
-        spark = start(settings.session, settings.lake)
-    except PlatformError as error:
+        with session(settings.session, settings.lake) as spark:
+            yield from _findings(spark, settings)
+    except RecapError as error:
         yield from dangerous_settings(settings, {})
         yield Finding("session", Verdict.FAILED, str(error))
-        return
+
+
+def _findings(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     yield from dangerous_settings(settings, running_conf(spark))
     on = "Spark Connect" if is_connect(spark) else spark.sparkContext.master
     yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}, platform {platform()}")
@@ -38,8 +43,6 @@ def session_findings(settings: Settings) -> Iterator[Finding]:
         yield from _gpus(spark)
     else:
         yield Finding("GPUs", Verdict.OK, "none wanted: caption.device and score.device are cpu")
-    if platform() is Platform.LAPTOP:
-        spark.stop()
 
 
 def _arrow(spark: SparkSession) -> Finding:
@@ -62,7 +65,7 @@ def _delta(spark: SparkSession, root: str) -> Finding:
         rows = spark.read.format("delta").load(path).count()
         storage, local = storage_of(path)
         storage.delete_dir(local)
-    except (*SPARK_ERRORS, InputError, OSError) as error:
+    except _RAISED as error:
         return Finding("Delta", Verdict.FAILED, f"cannot write and read a table: {str(error)[:300]}")
     return Finding("Delta", Verdict.OK if rows == 1 else Verdict.FAILED, "a table was written and read")
 
