@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,12 @@ TASKS = [
     for task in job["tasks"]
 ]
 ON_GPUS = ("caption", "score")
+README = (FOLDER / "README.md").read_text()
+
+
+def first_column(text: str) -> set[str]:
+    rows = [line.split("|")[1] for line in text.split("\n") if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row)}
 
 
 def cluster_of(job: dict[str, Any], task: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +188,21 @@ def test_a_task_installs_the_wheel_that_is_built_and_what_its_stage_needs_of_ext
     started = task["python_wheel_task"]
     assert started["package_name"] == PROJECT["name"].replace("-", "_")
     assert PROJECT["scripts"][started["entry_point"]] == "recap_spark.cli:main"
+
+
+def test_the_readme_s_tables_have_every_variable_and_every_parameter():
+    variables, parameters = README.partition("| run parameter |")[::2]
+    assert first_column(variables) == set(BUNDLE["variables"])
+    declared = {each["name"] for each in BUNDLE["resources"]["jobs"]["path"]["parameters"]}
+    assert first_column(parameters.partition("## ")[0]) == declared
+
+
+def test_the_readme_s_machines_and_commands_are_those_that_there_are():
+    machines = README.partition("## Machines")[2].partition("## ")[0]
+    for name in ("cpu_node", "gpu_node"):
+        assert f"`{BUNDLE['variables'][name]['default']}`" in machines
+    command, *rest = shlex.split(re.findall(r"`recap-spark (plan .+)`", README)[0])
+    typer.main.get_command(app).get_command(None, command).make_context(command, rest)
 
 
 def test_every_path_that_is_uploaded_is_there():
