@@ -302,18 +302,18 @@ def test_the_summary_shows_counts_samples_and_comparison(finished, capsys):
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_a_notebook_runs_over_the_tables(finished, path):
+def test_a_notebook_runs_over_the_tables(finished, path, monkeypatch):
     matplotlib.use("Agg")
+    monkeypatch.chdir(path.parent)
     cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    spark = finished.lake.spark
-    spark.sql("USE recap")
-    names: dict[str, object] = {"spark": spark, "plt": matplotlib.pyplot}
+    names: dict[str, object] = {}
     try:
-        for cell in cells[1:]:  # the first opens a session, and this one is open
+        for cell in cells:
             exec("".join(cell["source"]), names)
     finally:
         matplotlib.pyplot.close("all")
-        spark.sql("USE default")
+        finished.lake.spark.sql("USE default")
+    assert names["spark"] is finished.lake.spark
 
 
 @pytest.fixture(scope="module")

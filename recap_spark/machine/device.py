@@ -48,12 +48,19 @@ def task_device(wanted: str) -> str:
 
 
 def task_profile(spark: SparkSession, wanted: str) -> ResourceProfile | None:
-    """A whole GPU for every task of a stage, where the cluster takes stage-level profiles; None where it does
-    not.
-
-    Outside the GPU stages a task holds 1/cores of it, so that all cores work (design: GPU stages). `local[*]`
-    refuses profiles, and there are no GPUs to share out on it.
-    """
-    if wanted == "cpu" or str(spark.sparkContext.master).partition("[")[0] == "local":
+    """A whole GPU for every task of a stage, by a stage-level profile; None where `needs_profile` says so."""
+    task_gpus = spark.sparkContext.getConf().get("spark.task.resource.gpu.amount")
+    if not needs_profile(wanted, master=str(spark.sparkContext.master), task_gpus=task_gpus):
         return None
     return ResourceProfileBuilder().require(TaskResourceRequests().cpus(1).resource("gpu", 1)).build
+
+
+def needs_profile(wanted: str, *, master: str, task_gpus: str | None) -> bool:
+    """Whether tasks get their GPU by a profile of their stage.
+
+    Outside the GPU stages a task holds 1/cores of one, so that all cores work (design: GPU stages). No
+    profile where the session gives every task a whole GPU anyway, as on a cluster for these stages alone:
+    there are platforms that take none. Nor on `local[*]`, which refuses them and has no GPUs to share out.
+    """
+    is_local = master.partition("[")[0] == "local"
+    return wanted != "cpu" and not is_local and float(task_gpus or 0) != 1

@@ -30,6 +30,7 @@ class Gpu(_Figures):
 
     tflops: Figure
     tb_per_s: Figure
+    memory_gb: Figure
     usd_per_hour: Figure
 
 
@@ -58,12 +59,17 @@ class ModelFigures(_Figures):
 
 
 class CaptionerFigures(_Figures):
-    """What is captioned with, how long captions are, and how near to the card's limit the engine is."""
+    """What is captioned with, how long captions are, what the engine holds on a card, and how near to the
+    card's limit it is.
+    """
 
     model: ModelFigures
     text_tokens: Figure
     new_tokens: Figure
+    most_new_tokens: Figure
     slots: Figure
+    prompts_at_once: Figure
+    taken_of_free: Figure
     engine_share: Figure
 
 

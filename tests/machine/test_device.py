@@ -3,7 +3,7 @@
 import pytest
 
 from recap_spark.errors import PlatformError
-from recap_spark.machine.device import task_device, task_profile
+from recap_spark.machine.device import needs_profile, task_device, task_profile
 
 
 def test_cpu_is_cpu_whatever_the_machine_has(monkeypatch):
@@ -38,3 +38,20 @@ def test_several_visible_gpus_leave_the_choice_to_spark(monkeypatch):
 @pytest.mark.spark
 def test_local_spark_gets_no_profile_since_it_would_refuse_it(spark):
     assert task_profile(spark, "gpu") is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "master", "task_gpus", "needed"),
+    [
+        ("gpu", "yarn", "0.125", True),
+        ("gpu", "local-cluster[2,2,1024]", None, True),
+        ("gpu", "spark://driver:7077", "1", False),
+        ("gpu", "spark://driver:7077", "1.0", False),
+        ("cpu", "yarn", "0.125", False),
+        ("gpu", "local[3,4]", "0.5", False),
+    ],
+)
+def test_a_profile_is_asked_for_only_where_it_gives_what_the_session_does_not(
+    wanted, master, task_gpus, needed
+):
+    assert needs_profile(wanted, master=master, task_gpus=task_gpus) == needed

@@ -1,6 +1,9 @@
 """The plan's figures are those that the same sums give by hand."""
 
+from types import SimpleNamespace
+
 import pytest
+import torch
 import yaml
 from repository import CONF
 from rich.console import Console
@@ -8,8 +11,10 @@ from typer.testing import CliRunner
 
 from recap_spark.cli import app
 from recap_spark.errors import SettingsError
+from recap_spark.models.llava.cost import Dimensions, resident_bytes
+from recap_spark.models.llava.slots import prefill_bytes, slot_bytes, slots_that_fit
 from recap_spark.planning.figures import Figures, read_figures
-from recap_spark.planning.planner import Plan, plan
+from recap_spark.planning.planner import Plan, engine_slots, plan
 from recap_spark.report.plan import print_plan, sources
 
 FIGURES = CONF / "planner.yml"
@@ -24,6 +29,12 @@ def figures(**changed: float) -> Figures:
     return Figures.model_validate(values)
 
 
+def with_memory(gpu: str, gigabytes: float) -> Figures:
+    values = yaml.safe_load(FIGURES.read_text())
+    values["gpus"][gpu]["memory_gb"]["value"] = gigabytes
+    return Figures.model_validate(values)
+
+
 def caption(known: Figures, *, gpu: str = "h100", gpus: int = 256, rows: float = 1.3e9) -> Plan:
     (one,) = (
         each for each in plan(known, rows=rows, gpu=gpu, gpus=gpus, cores=1024) if each.stage == "caption"
@@ -32,7 +43,7 @@ def caption(known: Figures, *, gpu: str = "h100", gpus: int = 256, rows: float =
 
 
 @pytest.mark.parametrize(
-    ("gpu", "slots", "images_per_s"), [("a100", 554, 31.0), ("h100", 554, 89.3), ("h200", 1156, 96.6)]
+    ("gpu", "slots", "images_per_s"), [("a100", 554, 31.0), ("h100", 554, 89.3), ("h200", 1135, 96.5)]
 )
 def test_at_the_data_sheet_s_rates_a_gpu_captions_at_its_physical_limit(gpu, slots, images_per_s):
     ideal = figures(reached__tflops=1, reached__tb_per_s=1, captioner__engine_share=1, captioner__slots=slots)
@@ -47,6 +58,53 @@ def test_a_caption_s_pace_is_the_sum_of_its_phases_done_by_hand():
     known = caption(figures())
     assert known.per_worker == pytest.approx(0.69 / (prefill_s + decode_s), rel=1e-4)
     assert known.per_worker == pytest.approx(50.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "slots", "images_per_s"),
+    [
+        ("l4", 40, 3.4),
+        ("a10g", 40, 3.2),
+        ("l40s", 265, 16.1),
+        ("a100_40gb", 190, 15.8),
+        ("a100", 512, 17.2),
+        ("h100", 512, 50.0),
+        ("h200", 512, 52.8),
+        ("b200", 512, 114.7),
+    ],
+)
+def test_each_card_that_is_rented_has_as_many_slots_as_its_memory_holds(gpu, slots, images_per_s):
+    known = figures()
+    assert engine_slots(known, gpu) == slots
+    planned = caption(known, gpu=gpu)
+    assert round(planned.per_worker, 1) == images_per_s
+    assert f"{slots} slots" in planned.formula
+    assert set(known.gpus) == {"l4", "a10g", "l40s", "a100_40gb", "a100", "h100", "h200", "b200"}
+
+
+def test_a_card_that_does_not_hold_the_captioner_is_refused_in_one_line():
+    with pytest.raises(SettingsError) as refused:
+        caption(with_memory("l4", 16), gpu="l4")
+    wanted = "want a GPU of 19.7 GB, 16.7 of them for the captioner's weights in bfloat16"
+    assert str(refused.value) == f"--gpu: {wanted}, found l4 of 16 GB"
+    assert engine_slots(with_memory("l4", 19.8), "l4") == 1
+
+
+def test_slots_are_counted_as_the_engine_counts_them():
+    """By its own functions, given LLaMA-3-8B's shapes on a GPU."""
+    weight = torch.empty(128256, 4096, dtype=torch.bfloat16, device="meta")
+    shapes = SimpleNamespace(groups=8, heads=32, width=128, layers=range(32), embedding_ve=weight, fused=True)
+    weights, prompts, slot = resident_bytes(
+        Dimensions(**figures().captioner.model.model_dump()),
+        positions=734,
+        prompt_tokens=606,
+        prompts=16,
+        element_bytes=2,
+    )
+    assert slot == slot_bytes(shapes, positions=734)
+    assert prompts == 16 * prefill_bytes(shapes, positions=606, intermediate=14336)
+    free = int((24e9 - weights) * 0.9)
+    assert slots_that_fit(most=512, free_bytes=free, one_slot_bytes=slot, aside_bytes=prompts) == 40
 
 
 def test_hours_money_and_storage_follow_from_the_pace():
@@ -93,7 +151,9 @@ def test_the_printed_plan_shows_stages_formulas_and_sources():
     stages = plan(known, rows=1.3e9, gpu="h100", gpus=256, cores=1024)
     print_plan(stages, gpu="h100", figures=known, console=console)
     text = console.export_text()
-    assert "caption: T = 989 x 0.797 TFLOP/s, B = 3.35 x 0.896 TB/s; 1 / (8.95 TFLOP / T + " in text
+    assert (
+        "caption: T = 989 x 0.797 TFLOP/s, B = 3.35 x 0.896 TB/s, 512 slots; 1 / (8.95 TFLOP / T + " in text
+    )
     assert "max(1.00 TFLOP / T, 7.35 GB / B)) = 72.5, x 0.69 = 50.0 images/s a GPU, x 256 GPUs" in text
     shown = (
         "ingest",
@@ -115,7 +175,8 @@ def test_the_command_names_the_cards_it_knows():
     assert "T = 989 x 0.797 TFLOP/s" in CliRunner().invoke(app, [*command, "h100"]).output
     refused = CliRunner().invoke(app, [*command, "tpu"])
     assert refused.exit_code == 1
-    assert "--gpu: want one of a100, h100, h200, found tpu" in refused.output
+    known = "a100, a100_40gb, a10g, b200, h100, h200, l4, l40s"
+    assert f"--gpu: want one of {known}, found tpu" in refused.output
 
 
 def test_a_figure_without_a_source_is_refused(tmp_path):

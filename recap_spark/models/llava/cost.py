@@ -38,6 +38,14 @@ class Dimensions:
         """Weights of the product to the vocabulary."""
         return self.vocabulary * self.embedding
 
+    @property
+    def parameters(self) -> int:
+        """All weights but norms' and biases', which are less than a thousandth of them."""
+        vision_layer = 4 * self.vision_embedding**2 + 2 * self.vision_embedding * self.vision_intermediate
+        vision = self.vision_layers * vision_layer + self.patch_values * self.vision_embedding
+        projector = (self.vision_embedding + self.embedding) * self.embedding
+        return self.layer_parameters + 2 * self.head_parameters + vision + projector
+
     def cache_bytes(self, *, element_bytes: int) -> int:
         """Keys and values of one position, all layers."""
         return 2 * self.layers * self.groups * self.width * element_bytes
@@ -105,6 +113,19 @@ def decode_bytes(
     weights = (model.layer_parameters + model.head_parameters) * element_bytes / slots
     position = _mean_position(model.patches + text_tokens, steps)
     return steps * (weights + position * model.cache_bytes(element_bytes=element_bytes))
+
+
+def resident_bytes(
+    model: Dimensions, *, positions: int, prompt_tokens: int, prompts: int, element_bytes: int
+) -> tuple[int, int, int]:
+    """What the slot engine holds on its device: all weights, what reading so many prompts at once takes at
+    most, and the keys and values of one slot.
+    """
+    one_position = model.cache_bytes(element_bytes=element_bytes)
+    queries = (model.heads + 2 * model.groups) * model.width
+    inside = 4 * model.embedding + 2 * queries + 3 * model.intermediate
+    prompt = prompt_tokens * (one_position + inside * element_bytes)
+    return model.parameters * element_bytes, prompts * prompt, positions * one_position
 
 
 def least_seconds(flop: CaptionFlop, read_bytes: float, *, flop_per_s: float, bytes_per_s: float) -> float:
