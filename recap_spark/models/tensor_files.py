@@ -15,6 +15,7 @@ from recap_spark.errors import WeightsError
 
 INDEX = "model.safetensors.index.json"
 
+_MOST_SHOWN = 8  # of hundreds, where a configuration is that of another size
 COMPUTED = (".rotary_emb.inv_freq", ".embeddings.position_ids")
 """Buffers that older libraries stored beside the weights; today's compute them from the configuration."""
 
@@ -79,7 +80,9 @@ def check_fit(
         if placed[name].shape != parameters[name]
     ]
     if wrong:
-        raise WeightsError("the checkpoint does not fit its configuration: " + "; ".join(sorted(wrong)))
+        shown, more = "; ".join(sorted(wrong)[:_MOST_SHOWN]), len(wrong) - _MOST_SHOWN
+        and_more = f"; and {more} more" if more > 0 else ""
+        raise WeightsError(f"the checkpoint does not fit its configuration: {shown}{and_more}")
 
 
 def read_tensors(tensors: Iterable[Stored]) -> Iterator[tuple[Stored, Tensor]]:

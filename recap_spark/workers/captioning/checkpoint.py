@@ -16,7 +16,7 @@ from recap_spark.errors import SettingsError, WeightsError
 from recap_spark.settings.model_source import Named, Parts, folder_of
 from recap_spark.settings.schema import CaptionerSettings
 from recap_spark.settings.template import Template
-from recap_spark.workers.model_types import model_type
+from recap_spark.workers.model_types import model_type, opened_as
 from recap_spark.workers.weights import folder_sha256
 
 if TYPE_CHECKING:  # the driver describes a captioner without torch; only workers load one
@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # the driver describes a captioner without torch; only worker
     from transformers import CLIPVisionConfig, LlavaForConditionalGeneration
 
     from recap_spark.models.tensor_files import Stored
+
+    _Opened = tuple[LlavaForConditionalGeneration, Any, dict[str, Stored]]
 
 # Ids 128001 and 128009: the end of a text, which LLaMA-3's base knows, and the end of a turn, in which its
 # chats end. A captioner that stops at one of them only runs on to the limit.
@@ -95,31 +97,38 @@ def load_llava(
     return ready.to(device).eval(), processor  # only buffers are left to move
 
 
-def open_llava(
-    captioner: CaptionerSettings,
-) -> tuple[LlavaForConditionalGeneration, Any, dict[str, Stored]]:
+def open_llava(captioner: CaptionerSettings) -> _Opened:
     """The model without its weights, its processor, and where the weights lie; none of them is read.
 
     Raises WeightsError where a tensor's name or shape does not fit the configuration.
     """
-    from recap_spark.models.llava.layout import FROM_ORIGINAL, FROM_PUBLISHED, place_tensors, unfilled
+    folder = folder_of(captioner, files="all")
+    layout = layout_of(folder)
+    with opened_as(folder, f"a LLaVA in the layout {layout}"):
+        return _open_published(captioner, folder) if layout == "llava" else _open_original(captioner, folder)
+
+
+def _open_published(captioner: CaptionerSettings, folder: Path) -> _Opened:
+    from recap_spark.models.llava.layout import FROM_PUBLISHED, place_tensors
     from recap_spark.models.tensor_files import tensors_in
 
-    folder = folder_of(captioner, files="all")
+    processor = load_processor(captioner)
     # transformers' own loader takes more than twice a shard beside the model, and fills what is missing at
     # random.
-    if layout_of(folder) == "llava":
-        processor = load_processor(captioner)
-        model = _published(folder)
-        placed = place_tensors(model, tensors_in(folder), FROM_PUBLISHED, tower=None)
-    else:
-        original = open_original(captioner, files="all")
-        processor = original.processor
-        model = unfilled(configured(original))
-        model.generation_config = answers(original)
-        tensors = tensors_in(folder)
-        placed = place_tensors(model, tensors, FROM_ORIGINAL, tower=lambda: tensors_in(original.tower))
-    return model, processor, placed
+    model = _published(folder)
+    return model, processor, place_tensors(model, tensors_in(folder), FROM_PUBLISHED, tower=None)
+
+
+def _open_original(captioner: CaptionerSettings, folder: Path) -> _Opened:
+    from recap_spark.models.llava.layout import FROM_ORIGINAL, place_tensors, unfilled
+    from recap_spark.models.tensor_files import tensors_in
+
+    original = open_original(captioner, files="all")
+    model = unfilled(configured(original))
+    model.generation_config = answers(original)
+    tensors = tensors_in(folder)
+    placed = place_tensors(model, tensors, FROM_ORIGINAL, tower=lambda: tensors_in(original.tower))
+    return model, original.processor, placed
 
 
 def layout_of(folder: Path) -> Literal["llava", "llava_llama"]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recap_spark.errors import WeightsError
-from recap_spark.workers.model_types import model_type
+from recap_spark.workers.model_types import model_type, opened_as
 
 if TYPE_CHECKING:  # the driver describes a scorer without torch; only workers load one
     from transformers import CLIPModel
@@ -34,24 +34,17 @@ def open_clip(folder: Path) -> ClipInputs:
     Raises WeightsError where a tensor's name or shape does not fit the configuration, for which transformers
     would draw weights at random, or the tokenizer does not fit the model.
     """
-    from huggingface_hub.errors import StrictDataclassError
-
     from recap_spark.models.tensor_files import COMPUTED, check_fit, tensors_in
 
     model_type(folder, wanted=("clip",))
-    try:
+    with opened_as(folder, "a CLIP in Hugging Face's layout"):
         model = _unfilled(folder)
         config: Any = model.config
         inputs = _inputs(folder, config)
-    # A file that is not there, or is no JSON, or says what no model, tokenizer or image processor can be.
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, StrictDataclassError) as error:
-        raise WeightsError(
-            f"{folder}: want a CLIP in Hugging Face's layout, found {_in_one_line(error)}"
-        ) from error
-    tensors = tensors_in(folder, whole="model.safetensors")
-    stored = {name: one for name, one in tensors.items() if not name.endswith(COMPUTED)}
-    check_fit({name: tuple(one.shape) for name, one in model.named_parameters()}, stored)
-    _check_tokens(folder, inputs, config.text_config)
+        tensors = tensors_in(folder, whole="model.safetensors")
+        stored = {name: one for name, one in tensors.items() if not name.endswith(COMPUTED)}
+        check_fit({name: tuple(one.shape) for name, one in model.named_parameters()}, stored)
+        _check_tokens(folder, inputs, config.text_config)
     return inputs
 
 
@@ -87,10 +80,8 @@ def _check_tokens(folder: Path, inputs: ClipInputs, config: Any) -> None:
     largest = max(inputs.tokenizer.get_vocab().values(), default=0)
     if largest >= config.vocab_size:
         raise WeightsError(f"{folder}: want token ids below {config.vocab_size}, found {largest}")
-    try:
+    with opened_as(folder, "a tokenizer that pads"):  # not all have a token for it
         ids = tokenise(inputs, ["a"]).input_ids[0].tolist()
-    except ValueError as error:  # no token to pad with
-        raise WeightsError(f"{folder}: want a tokenizer that pads, found {_in_one_line(error)}") from error
     end = inputs.tokenizer.eos_token_id
     if config.eos_token_id == _LEGACY_END:
         if max(ids) != end:
@@ -102,7 +93,3 @@ def _check_tokens(folder: Path, inputs: ClipInputs, config: Any) -> None:
         raise WeightsError(
             f"{folder}: want texts to end in token {config.eos_token_id}, found none in {set(ids)}"
         )
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -65,6 +65,8 @@ def test_a_shard_that_is_missing_or_cut_off_is_named(whole):
         ({"eos_token_id": 2}, "want the checkpoint's eos_token_id 2"),
         ({"bos_token_id": 1}, f"want the checkpoint's bos_token_id 1, found {BEGIN}"),
         ({"vocab_size": BYTES}, f"want two reserved special tokens below {BYTES}"),
+        ({"hidden_size": "wide"}, "want a LLaVA in the layout llava_llama, found "),
+        ({"num_hidden_layers": 1 << 31}, "want num_hidden_layers of at most 1000, found 2147483648"),
     ],
 )
 def test_another_kind_of_llava_is_refused_by_what_it_says(whole, changes, said):

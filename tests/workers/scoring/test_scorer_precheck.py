@@ -155,10 +155,23 @@ def test_a_model_on_the_hub_is_left_to_the_worker_that_brings_it():
             values("config.json", lambda said: said["text_config"].update(eos_token_id=700)),
             "want texts to end in token 700, found none in ",
         ),
+        (  # of tokenizers, in Rust: a bare Exception
+            values("tokenizer.json", lambda said: said["model"]["merges"].append([])),
+            "want a CLIP in Hugging Face's layout, found Exception: ",
+        ),
+        (
+            lambda folder: (folder / "processor_config.json").write_text("[" * 100_000),
+            "want a CLIP in Hugging Face's layout, found RecursionError: ",
+        ),
+        (
+            values("config.json", lambda said: said["vision_config"].update(num_hidden_layers=1 << 31)),
+            "want num_hidden_layers of at most 1000, found 2147483648",
+        ),
     ],
     ids=[
         *("lacking", "odd", "shape", "kind", "cut", "no config", "list", "type", "heads", "no images"),
         *("no pad", "a token too many", "end is not the largest", "no end"),
+        *("merges", "deep", "layers without end"),
     ],
 )
 def test_what_fits_no_clip_is_named_though_no_weight_is_read(clip, harm, said):
