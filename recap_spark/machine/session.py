@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -15,18 +15,11 @@ from pyspark.sql import SparkSession
 from recap_spark.errors import PlatformError, SettingsError
 from recap_spark.lake import connect
 from recap_spark.machine.java import find_java
+from recap_spark.machine.jvm_start import jvm_log
 from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
+from recap_spark.machine.platforms import Platform, is_ours, platform
 from recap_spark.settings.schema import LakeSettings, SessionSettings
 from recap_spark.settings.values import is_url
-
-
-class Platform(StrEnum):
-    LAPTOP = "laptop"
-    DATABRICKS = "databricks"
-    EMR = "emr"
-    DATAPROC = "dataproc"
-    SUBMITTED = "spark-submit"
-
 
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
@@ -76,29 +69,19 @@ _ALREADY_SHIPPED = (
 )
 
 
-def platform() -> Platform:
-    """Where this process runs, by the marks that the platforms leave in the environment."""
-    if "DATABRICKS_RUNTIME_VERSION" in os.environ:
-        return Platform.DATABRICKS
-    if "DATAPROC_IMAGE_VERSION" in os.environ or Path("/etc/google-dataproc").exists():
-        return Platform.DATAPROC
-    if "EMR_CLUSTER_ID" in os.environ or Path("/usr/share/aws/delta/lib").exists():
-        return Platform.EMR
-    # spark-submit starts the JVM first and tells Python its port.
-    return Platform.SUBMITTED if "PYSPARK_GATEWAY_PORT" in os.environ else Platform.LAPTOP
-
-
 def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
     """The session that the stages run in.
 
-    Raises PlatformError where Java, Delta or the metastore is not to be had, SettingsError as `laptop_conf`
-    does.
+    Raises PlatformError where Java, Delta or the metastore is not to be had, and as `platform` does;
+    SettingsError as `laptop_conf` does.
     """
     if connect.is_named(settings.conf):
         spark = connect.connected(_PARQUET | settings.conf)
     else:
-        own = platform() is Platform.LAPTOP
-        spark = _start_laptop(settings, lake) if own else _configured(settings).getOrCreate()
+        here = platform(settings)
+        spark = _start_laptop(settings, lake) if here is Platform.LAPTOP else _joined(settings, here)
+        if here is not Platform.DATABRICKS:
+            _check_delta(spark)
         for key, value in _PARQUET.items():
             if key not in settings.conf:
                 spark.conf.set(key, value)
@@ -160,7 +143,7 @@ def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession
 
         excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
         builder = configure_spark_with_delta_pip(builder.config("spark.jars.excludes", excluded))
-    with _jvm_log(settings.log):
+    with jvm_log(settings.log):
         spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     if settings.metastore:
@@ -169,35 +152,31 @@ def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession
     return spark
 
 
-def _configured(settings: SessionSettings) -> SparkSession.Builder:
+def _joined(settings: SessionSettings, here: Platform) -> SparkSession:
+    """The session that is there, or a new one on the cluster."""
     builder = SparkSession.builder.appName(settings.app_name)
     # Databricks has a Delta, and a catalog, of its own.
-    delta = {} if platform() is Platform.DATABRICKS else _DELTA
-    for key, value in (delta | settings.conf).items():
+    conf = settings.conf if here is Platform.DATABRICKS else _DELTA | settings.conf
+    for key, value in conf.items():
         builder = builder.config(key, value)
-    return builder
+    if is_ours():
+        os.environ["JAVA_HOME"] = str(find_java().home)
+        if settings.master:
+            builder = builder.master(settings.master)
+        if settings.jars:
+            builder = builder.config("spark.jars", settings.jars)
+        with jvm_log(settings.log):
+            return builder.getOrCreate()
+    return builder.getOrCreate()
 
 
-@contextmanager
-def _jvm_log(path: str | None) -> Iterator[None]:
-    """Send what the JVM writes on standard error to a file: it inherits the descriptor that is there when it
-    starts.
-    """
-    if path is None:
-        yield
-        return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(path, "ab") as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except Exception as error:
-            raise PlatformError(f"Spark did not start ({error}); its own words are in {path}") from error
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+def _check_delta(spark: SparkSession) -> None:
+    java: Any = spark.sparkContext._jvm
+    if not java.org.apache.spark.util.Utils.classIsLoadable(_DELTA["spark.sql.extensions"]):
+        raise PlatformError(
+            "want Delta Lake among Spark's JARs, found none: spark-submit --packages "
+            "io.delta:delta-spark_2.13:VERSION, or --conf spark.jars=… where the platform has them"
+        )
 
 
 def _make_bind(spark: SparkSession) -> None:

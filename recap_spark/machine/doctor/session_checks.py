@@ -11,34 +11,39 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from recap_spark.errors import InputError, PlatformError
-from recap_spark.lake.connect import is_connect, running_conf
+from recap_spark.lake.connect import is_connect, is_named, running_conf
 from recap_spark.lake.spark_errors import SPARK_ERRORS
 from recap_spark.machine.device import task_profile
 from recap_spark.machine.doctor.findings import Finding, Verdict
 from recap_spark.machine.doctor.settings_checks import dangerous_settings
-from recap_spark.machine.session import Platform, platform, start
+from recap_spark.machine.platforms import is_ours, platform
+from recap_spark.machine.session import start
 from recap_spark.settings.schema import Settings
 from recap_spark.workers.shards.shards import storage_of
+
+_RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, InputError, OSError)
 
 
 def session_findings(settings: Settings) -> Iterator[Finding]:
     """Start the session that the stages would run in, and try it."""
+    ours = is_ours()
     try:
+        here = "Spark Connect" if is_named(settings.session.conf) else str(platform(settings.session))
         spark = start(settings.session, settings.lake)
     except PlatformError as error:
         yield from dangerous_settings(settings, {})
         yield Finding("session", Verdict.FAILED, str(error))
         return
     yield from dangerous_settings(settings, running_conf(spark))
-    on = "Spark Connect" if is_connect(spark) else spark.sparkContext.master
-    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}, platform {platform()}")
+    on = "a server" if is_connect(spark) else spark.sparkContext.master
+    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}: {here}")
     yield _arrow(spark)
     yield _delta(spark, settings.lake.root)
     if "gpu" in {settings.caption.device, settings.score.device}:
         yield from _gpus(spark)
     else:
         yield Finding("GPUs", Verdict.OK, "none wanted: caption.device and score.device are cpu")
-    if platform() is Platform.LAPTOP:
+    if ours:
         spark.stop()
 
 
@@ -62,7 +67,7 @@ def _delta(spark: SparkSession, root: str) -> Finding:
         rows = spark.read.format("delta").load(path).count()
         storage, local = storage_of(path)
         storage.delete_dir(local)
-    except (*SPARK_ERRORS, InputError, OSError) as error:
+    except _RAISED as error:
         return Finding("Delta", Verdict.FAILED, f"cannot write and read a table: {str(error)[:300]}")
     return Finding("Delta", Verdict.OK if rows == 1 else Verdict.FAILED, "a table was written and read")
 
