@@ -42,9 +42,9 @@ interpreter() {
     folder=$1 && shift
     [ $# -eq 0 ] || cp -L "$@" "$folder/lib/"
     find "$folder/lib" -maxdepth 1 -name '*.so*' -exec chmod u+w {} +
-    find "$folder/lib" -maxdepth 1 -name '*.so*' | while read -r file; do patchelf --set-rpath '$ORIGIN' "$file"; done
     # shellcheck disable=SC2016  # $ORIGIN is the loader's word
     {
+        find "$folder/lib" -maxdepth 1 -name '*.so*' | while read -r file; do patchelf --set-rpath '$ORIGIN' "$file"; done
         patchelf --set-rpath '$ORIGIN/../lib' "$folder/bin/python$version"
         patchelf --set-rpath '$ORIGIN/../..' "$folder/lib/python$version"/lib-dynload/*.so
     }
@@ -61,7 +61,7 @@ environment() {
     wheel=$(echo dist/recap_spark-*.whl)
     "$uv" pip install --quiet --python "$folder/bin/python" --target "$site" --link-mode copy \
         --constraint setup/requirements.lock "$wheel$2"
-    rm -rf "$site/bin" "$site/.lock"
+    rm -rf "${site:?}/bin" "$site/.lock"
     rm -f "$site"/recap_spark-*.dist-info/direct_url.json
     cat >"$folder/bin/recap-spark" <<'SCRIPT'
 #!/bin/sh
@@ -74,7 +74,7 @@ SCRIPT
     say "dist/recap-$1.tar.gz: $(size "dist/recap-$1.tar.gz"), unpacked $(size "$folder"), wants ${glibc#GLIBC_}"
 }
 
-rm -rf dist && mkdir -p dist "$build"
+mkdir -p dist "$build" && rm -f dist/*.whl
 .venv/bin/python -m hatchling build --target wheel --directory dist >/dev/null
 say "$(echo dist/*.whl): $(size dist/*.whl)"
 say "Python $version of $home"
