@@ -1,5 +1,7 @@
-"""Every line that the platforms' scripts and README submit runs on a cluster of processes here, from a packed
-environment (`make test-platforms`, which packs it first). What stands for a platform: tests/support/cluster_lines.py.
+"""Every line that the platforms' scripts and README submit runs on a cluster of processes here.
+
+From a packed environment, which `make test-platforms` makes first. What stands for a platform:
+tests/support/cluster_lines.py.
 """
 
 from __future__ import annotations

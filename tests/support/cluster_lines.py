@@ -15,8 +15,8 @@ What is the platform's alone is put in terms of the local cluster, and nothing e
 | spark.kubernetes.*, spark.yarn.*, instances, vendors | left out |
 | variables of serverless drivers | spark.pyspark.python and spark.pyspark.driver.python |
 
-The driver's folder is as Spark makes it on YARN and Kubernetes; that a real resource manager starts the driver
-is not shown.
+The driver's folder is as Spark makes it on YARN and Kubernetes; that a real resource manager starts the
+driver is not shown.
 """
 
 from __future__ import annotations

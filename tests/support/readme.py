@@ -37,7 +37,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "changes the shell that it is typed in",
     "pip install": "wants a package registry",
     "mkdir slim": "wants what make dist makes",
-    "spark-submit": "wants a cluster; platforms/test_lines.py, test_launch.py and test_gpu_cluster.py have small ones",
+    "spark-submit": "wants a cluster; test_lines.py, test_launch.py and test_gpu_cluster.py have small ones",
     "SPARK_CONF_DIR=": "wants the metastore for itself, and the tests' own session has it open",
     "mlflow ui": "takes 15 s to start; test_path.py asks the same store",
     "torchrun": "wants GPUs; test_run.py trains without",
