@@ -1,6 +1,6 @@
 # make demo: the main job on local Spark.  make test: the tests.  Both set everything up first where it is missing.
 .DELETE_ON_ERROR:
-.PHONY: demo test test-matrix lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-captioner bench-fetch bench-checkpoint-memory bench-engine-idle
+.PHONY: demo test test-matrix test-platforms dist lint doctor miniature quality lock clean bench-ingest bench-caption-overhead bench-captioner bench-fetch bench-checkpoint-memory bench-engine-idle
 
 PYTHON_HERE := .venv/bin/python
 
@@ -16,6 +16,15 @@ test: .venv/installed.lock
 # On each supported Spark, Delta and Python: some minutes, and some gigabytes below build/matrix.
 test-matrix: .venv/installed.lock
 	sh setup/matrix.sh
+
+# Every line that submits a job on a platform, on a cluster of processes here, from a packed environment: some minutes.
+test-platforms: .venv/installed.lock
+	ENVIRONMENTS=slim sh setup/dist.sh
+	$(PYTHON_HERE) -m pytest -m platforms tests/platforms
+
+# The wheel, and environments for clusters that bring their own Python: some minutes, and 10 GB below build/dist.
+dist: .venv/installed.lock
+	sh setup/dist.sh
 
 lint: .venv/installed.lock
 	.venv/bin/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -94,3 +95,20 @@ def test_one_job_takes_every_command_though_it_has_the_packages_name(folder):
     assert (helped.returncode, "fetch-report" in helped.stdout) == (0, True), helped.stderr
     wrong = subprocess.run([*program, "plan", "--rows", "many"], cwd=folder, capture_output=True)
     assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("job", "words", "shown"),
+    [
+        ("recap_spark.py", ["--help"], "import-images"),
+        ("recap_spark.py", ["fetch", "--conf", "none.yml"], "none.yml: want a YAML file of settings"),
+        ("fetch_images.py", ["none.yml"], "none.yml: want a YAML file of settings"),
+    ],
+)
+def test_a_job_finds_the_package_though_one_of_them_has_its_name(tmp_path, job, words, shown):
+    command = [sys.executable, str(ROOT / "jobs" / job), *words]
+    ran = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert shown in ran.stdout + ran.stderr
+    assert ran.returncode == (0 if words == ["--help"] else 1)

@@ -90,12 +90,19 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         typer.echo(f"starting Spark ({master}) …", err=True)
         from recap_spark.lake.lake import Lake
         from recap_spark.machine.failures import said_in_one_line
-        from recap_spark.machine.session import session
+        from recap_spark.machine.platforms import is_ours
+        from recap_spark.machine.session import start
         from recap_spark.progress import Progress
 
-        with session(settings.session, settings.lake) as spark, said_in_one_line():
-            _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
-            yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
+        ours = is_ours()
+        spark = start(settings.session, settings.lake)
+        _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
+        try:
+            with said_in_one_line():
+                yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
+        finally:
+            if ours:
+                spark.stop()
 
 
 def _said(error: RecapError | OSError | ModuleNotFoundError) -> str:

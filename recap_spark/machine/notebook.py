@@ -12,16 +12,17 @@ from pyspark.sql import SparkSession
 from recap_spark.errors import InputError, SettingsError
 from recap_spark.lake.lake import Lake
 from recap_spark.lake.statements import quoted
-from recap_spark.machine.session import Platform, platform, start
+from recap_spark.machine.platforms import Platform, default_master, is_local, marked_platform
+from recap_spark.machine.session import start
 from recap_spark.settings.loading import load
 from recap_spark.settings.schema import Settings
 
 _WIDGET = "namespace"
-_SETTINGS = {
-    Platform.LAPTOP: ("conf/base.yml", "conf/laptop.yml"),
-    Platform.DATABRICKS: ("databricks",),
-}
-_ANY_CLUSTER = ("base", "cluster")
+_LAPTOP, _DATABRICKS, _ANY_CLUSTER = (
+    ("conf/base.yml", "conf/laptop.yml"),
+    ("databricks",),
+    ("base", "cluster"),
+)
 
 
 def open_lake(names: Mapping[str, Any]) -> Lake:
@@ -57,13 +58,20 @@ def _enter_folder_of_conf() -> None:
 def _chosen(utilities: Any) -> Settings:
     """The settings, with the schema that the environment or Databricks' widget names."""
     named = os.environ.get("RECAP_CONF")
-    files = named.split(os.pathsep) if named else _SETTINGS.get(platform(), _ANY_CLUSTER)
+    files = named.split(os.pathsep) if named else _files_of_the_platform()
     namespace = os.environ.get("RECAP_NAMESPACE")
     settings = _loaded(files, namespace)
     if utilities is None:
         return settings
     utilities.widgets.text(_WIDGET, settings.lake.namespace or "", "catalog.schema")
     return _loaded(files, utilities.widgets.get(_WIDGET))
+
+
+def _files_of_the_platform() -> tuple[str, ...]:
+    marked = marked_platform()
+    if marked is Platform.DATABRICKS:
+        return _DATABRICKS
+    return _LAPTOP if marked is None and is_local(default_master()) else _ANY_CLUSTER
 
 
 def _loaded(files: tuple[str, ...] | list[str], namespace: str | None) -> Settings:

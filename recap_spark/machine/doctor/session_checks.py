@@ -10,13 +10,14 @@ from pyspark import TaskContext
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
-from recap_spark.errors import InputError, RecapError
-from recap_spark.lake.connect import is_connect, running_conf
+from recap_spark.errors import InputError, PlatformError
+from recap_spark.lake.connect import is_connect, is_named, running_conf
 from recap_spark.lake.spark_errors import SPARK_ERRORS
 from recap_spark.machine.device import task_profile
 from recap_spark.machine.doctor.findings import Finding, Verdict
 from recap_spark.machine.doctor.settings_checks import dangerous_settings
-from recap_spark.machine.session import platform, session
+from recap_spark.machine.platforms import is_ours, platform
+from recap_spark.machine.session import start
 from recap_spark.settings.schema import Settings
 from recap_spark.workers.shards.shards import storage_of
 
@@ -25,24 +26,25 @@ _RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, InputError, OSError)
 
 def session_findings(settings: Settings) -> Iterator[Finding]:
     """Start the session that the stages would run in, and try it."""
+    ours = is_ours()
     try:
-        with session(settings.session, settings.lake) as spark:
-            yield from _findings(spark, settings)
-    except RecapError as error:
+        here = "Spark Connect" if is_named(settings.session.conf) else str(platform(settings.session))
+        spark = start(settings.session, settings.lake)
+    except PlatformError as error:
         yield from dangerous_settings(settings, {})
         yield Finding("session", Verdict.FAILED, str(error))
-
-
-def _findings(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
+        return
     yield from dangerous_settings(settings, running_conf(spark))
-    on = "Spark Connect" if is_connect(spark) else spark.sparkContext.master
-    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}, platform {platform()}")
+    on = "a server" if is_connect(spark) else spark.sparkContext.master
+    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}: {here}")
     yield _arrow(spark)
     yield _delta(spark, settings.lake.root)
     if "gpu" in {settings.caption.device, settings.score.device}:
         yield from _gpus(spark)
     else:
         yield Finding("GPUs", Verdict.OK, "none wanted: caption.device and score.device are cpu")
+    if ours:
+        spark.stop()
 
 
 def _arrow(spark: SparkSession) -> Finding:
