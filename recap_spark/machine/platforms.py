@@ -44,8 +44,8 @@ def platform(settings: SessionSettings) -> Platform:
     named, by_defaults = named_master(settings), default_master()
     if named is None and not marked:
         raise PlatformError(
-            "session.master: want one, such as --conf laptop has, or a start by spark-submit; found null, and "
-            "none in Spark's own settings"
+            "session.master: want one, such as --conf laptop has, or a start by spark-submit; found null, "
+            "and none in Spark's own settings"
         )
     if not is_local(named):
         return marked or Platform.CLUSTER
