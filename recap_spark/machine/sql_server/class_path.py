@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 from pyspark import SparkConf
@@ -40,8 +41,9 @@ def _resolved(settings: SessionSettings) -> str:
     os.environ["JAVA_HOME"] = str(find_java().home)
     builder = with_delta(SparkSession.Builder(), jars=None)
     asked = settings.conf | builder._options
+    launch: Any = launch_gateway
     with jvm_log(settings.log):
-        gateway = launch_gateway(conf=SparkConf(loadDefaults=False).setAll(list(asked.items())))
+        gateway = launch(conf=SparkConf(loadDefaults=False).setAll(list(asked.items())))
     try:
         return str(gateway.jvm.org.apache.spark.SparkConf().get("spark.jars"))
     finally:

@@ -57,10 +57,8 @@ def server_conf(settings: Settings, address: Address) -> dict[str, str]:
         found = here if here is Platform.DATABRICKS else "Spark Connect"
         raise PlatformError(f"serve-sql: want a Spark whose JVM is this process's, found {found}")
     _check_is_free(address)
-    served = {"thrift.bind.host": address.host, "thrift.port": str(address.port)}
-    # Else each statement leaves a file of its own in the machine's folder for temporary files.
-    served |= {"logging.operation.enabled": "false"}
-    conf = {f"spark.hadoop.hive.server2.{key}": value for key, value in served.items()}
+    thrift = "spark.hadoop.hive.server2.thrift"
+    conf = {f"{thrift}.bind.host": address.host, f"{thrift}.port": str(address.port)}
     return conf | (on_class_path(settings.session) if here is Platform.LAPTOP else {})
 
 
