@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "workers.metadata": (),
     "lake": ("settings",),
     "machine": ("settings", "pipeline", "lake", "progress", "workers.shards", "trainers.captioner"),
+    "machine.sql_server": ("settings", "lake", "machine"),
     "machine.doctor": ("settings", "machine", "workers.shards"),
     "planning": ("settings", "models.llava"),
     "stages": (
@@ -92,6 +93,7 @@ MAY_IMPORT = {
         "settings.files",
         "machine",
         "machine.doctor",
+        "machine.sql_server",
         "pipeline",
         "demo",
         "planning",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from recap_spark.commands.options import LAPTOP, Changes, Conf, opened, said_plainly
 from recap_spark.report.rows import RowFormat, write_rows
+
+if TYPE_CHECKING:
+    from recap_spark.settings.schema import Settings
 
 _PANEL = "Looking at the lake"
 
@@ -16,6 +19,7 @@ def add_to(app: typer.Typer) -> None:
     """How far all is first."""
     app.command("status", rich_help_panel=_PANEL)(_status)
     app.command("sql", rich_help_panel=_PANEL)(_sql)
+    app.command("serve-sql", rich_help_panel=_PANEL)(_serve_sql)
     app.command("fetch-report", rich_help_panel=_PANEL)(_fetch_report)
 
 
@@ -58,6 +62,39 @@ def _sql(
             is_cut = next(found, None) is not None
         if is_cut:
             typer.echo(f"sql: only the first {limit} rows are printed; --limit 0 prints all", err=True)
+
+
+def _serve_sql(
+    conf: Conf = LAPTOP,
+    changes: Changes = None,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at.")] = 10000,
+) -> None:
+    """Serve the lake to SQL clients, beeline, JDBC and Python, until Ctrl-C. Nothing can be written through
+    it. It asks for no password: who reaches the address reads the lake.
+
+    Example: recap-spark serve-sql --port 10015
+    """
+
+    def conf_at(settings: Settings) -> dict[str, str]:
+        from recap_spark.machine.sql_server.server import Address, server_conf
+
+        return server_conf(settings, Address(host, port))
+
+    with opened(conf, changes, spark_conf=conf_at, stopped="clients are no longer answered") as (lake, _, _):
+        from recap_spark.machine.sql_server.server import Address, await_end, serving
+
+        address = Address(host, port)
+        if address.is_open_to_others():
+            typer.echo(
+                f"serve-sql: whoever reaches {address} reads the whole lake, without a password", err=True
+            )
+        with serving(lake) as server:
+            typer.echo(
+                f"serving, read only, jdbc:hive2://{address}/{lake.settings.namespace}; Ctrl-C ends it"
+            )
+            await_end(server)
+    raise typer.Exit(1)  # it ended by itself
 
 
 def _fetch_report(

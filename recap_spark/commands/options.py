@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -42,6 +42,7 @@ Changes = Annotated[
 
 _STOPS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _CANCELLED_WITHIN_S = 10.0
+_KEPT = "what is committed is kept; run the same command again to go on"
 
 
 class _Stopped(BaseException):
@@ -54,7 +55,7 @@ class _Stopped(BaseException):
 
 
 @contextmanager
-def said_plainly() -> Iterator[None]:
+def said_plainly(*, stopped: str = _KEPT) -> Iterator[None]:
     """An error raised on purpose ends the command with its message alone, and so does being stopped."""
     before = {number: signal.getsignal(number) for number in _STOPS}
     _install_stop_handlers()
@@ -64,17 +65,26 @@ def said_plainly() -> Iterator[None]:
         typer.echo(_said(error), err=True)
         raise typer.Exit(1) from error
     except _Stopped as stop:
-        raise _said_stop(stop.number, confirmed=stop.confirmed) from None
+        raise _said_stop(stop.number, stopped, confirmed=stop.confirmed) from None
     except KeyboardInterrupt:  # by pyspark's handler, which is in place while a session starts
-        raise _said_stop(signal.SIGINT, confirmed=True) from None
+        raise _said_stop(signal.SIGINT, stopped, confirmed=True) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, Settings, Progress]]:
-    """The lake that the settings name, in a Spark session that ends with the command."""
+def opened(
+    conf: list[Path],
+    changes: list[str] | None,
+    *,
+    spark_conf: Callable[[Settings], Mapping[str, str]] | None = None,
+    stopped: str = _KEPT,
+) -> Iterator[tuple[Lake, Settings, Progress]]:
+    """The lake that the settings name, in a Spark session that ends with the command.
+
+    `spark_conf` has settings for the session besides those of conf; `stopped` is said after a signal.
+    """
     import logging
 
     from rich.console import Console
@@ -84,8 +94,10 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for noisy in ("py4j", "alembic", "mlflow", "httpx", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    with said_plainly():
+    with said_plainly(stopped=stopped):
         settings = load(*conf, changes=changes or ())
+        if spark_conf is not None:
+            settings = _with_spark_conf(settings, spark_conf(settings))
         master = settings.session.master or "as the platform says"
         typer.echo(f"starting Spark ({master}) …", err=True)
         from recap_spark.lake.lake import Lake
@@ -122,8 +134,12 @@ def _said(error: RecapError | OSError | ModuleNotFoundError) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _said_stop(number: signal.Signals, *, confirmed: bool) -> typer.Exit:
-    kept = "what is committed is kept; run the same command again to go on"
+def _with_spark_conf(settings: Settings, conf: Mapping[str, str]) -> Settings:
+    session = settings.session.model_copy(update={"conf": settings.session.conf | dict(conf)})
+    return settings.model_copy(update={"session": session})
+
+
+def _said_stop(number: signal.Signals, kept: str, *, confirmed: bool) -> typer.Exit:
     if not confirmed:
         kept = f"Spark has not confirmed within {_CANCELLED_WITHIN_S:g} s that its jobs are cancelled; {kept}"
     typer.echo(f"stopped by {_STOPS[number]}: {kept}", err=True)

@@ -136,20 +136,26 @@ def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession
     builder = SparkSession.builder
     for key, value in laptop_conf(settings, lake).items():
         builder = builder.config(key, value)
-    if settings.jars:
-        builder = builder.config("spark.jars", settings.jars)
-    else:
-        from delta import configure_spark_with_delta_pip
-
-        excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
-        builder = configure_spark_with_delta_pip(builder.config("spark.jars.excludes", excluded))
     with jvm_log(settings.log):
-        spark = builder.getOrCreate()
+        spark = with_delta(builder, jars=settings.jars).getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     if settings.metastore:
         follow_lake(spark, metastore=Path(settings.metastore), root=Path(lake.root))
         write_defaults(spark, Path(settings.metastore).parent / "spark-conf")
     return spark
+
+
+def with_delta(builder: SparkSession.Builder, *, jars: str | None) -> SparkSession.Builder:
+    """A session that has these JARs of Delta, or those that Maven has of the version that is installed."""
+    if jars:
+        return builder.config("spark.jars", jars)
+    from delta import configure_spark_with_delta_pip
+
+    excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
+    configured: SparkSession.Builder = configure_spark_with_delta_pip(
+        builder.config("spark.jars.excludes", excluded)
+    )
+    return configured
 
 
 def _joined(settings: SessionSettings, here: Platform) -> SparkSession:
