@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,9 @@ from recap_spark.settings.schema import LakeSettings, SessionSettings
 from recap_spark.settings.values import is_url
 
 
+log = logging.getLogger(__name__)
+
+
 class Platform(StrEnum):
     LAPTOP = "laptop"
     DATABRICKS = "databricks"
@@ -34,8 +38,7 @@ _DELTA = {
 }
 
 # Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
-# with this switch they bind by the older way. Where they bind without it, as they do by Spark Connect's own
-# way, it may be what breaks it.
+# with this switch they bind by the older way. It is set only where they do not bind without it.
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
@@ -201,12 +204,19 @@ def _jvm_log(path: str | None) -> Iterator[None]:
 
 
 def _make_bind(spark: SparkSession) -> None:
-    """See to it that named parameters bind in spark.sql: as the session is, or else by the older way."""
+    """See to it that named parameters bind in spark.sql: as the session is, or else by the older way.
+
+    By Spark Connect's servers of Spark 4.2 with Delta's extension they bind by neither, but with the switch
+    in EXECUTE IMMEDIATE. No stage wants either there, so that is said and stops nothing.
+    """
     if _binding_fault(spark) is None:
         return
     for key, value in _BINDING.items():
         spark.conf.set(key, value)
     if fault := _binding_fault(spark):
+        if connect.is_connect(spark):
+            log.warning("args of spark.sql do not bind on this server: write EXECUTE IMMEDIATE '…' USING …")
+            return
         (switch,) = _BINDING
         raise PlatformError(
             f"want named parameters to bind in spark.sql, found that they do not, with {switch} and without"
