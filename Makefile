@@ -52,7 +52,7 @@ bench-checkpoint-memory: .venv/installed.lock
 
 # After a change of pyproject.toml's dependencies. No addresses of registries go into the lock.
 lock: .venv/installed.lock
-	.venv/installer/bin/uv pip compile pyproject.toml --extra local --extra train --extra dev --python-version 3.11 \
+	.venv/installer/bin/uv pip compile pyproject.toml --extra caption --extra local --extra train --extra dev --python-version 3.11 \
 	  --python-platform x86_64-unknown-linux-gnu --generate-hashes --no-emit-index-url --no-header --no-annotate \
 	  --output-file setup/requirements.lock
 

@@ -1,6 +1,6 @@
 """spark-submit jobs/export_shards.py conf/base.yml conf/cluster.yml"""
 
-from recap_spark.machine.submit import run_named_stage
+from recap_spark.submit import run_stage_with
 
 if __name__ == "__main__":
-    run_named_stage("export")
+    run_stage_with("export")

@@ -1,6 +1,6 @@
 """spark-submit jobs/score_captions.py conf/base.yml conf/cluster.yml"""
 
-from recap_spark.machine.submit import run_named_stage
+from recap_spark.submit import run_stage_with
 
 if __name__ == "__main__":
-    run_named_stage("score")
+    run_stage_with("score")

@@ -17,5 +17,17 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for _group in (path, after, looking, machine, captioner):
     _group.add_to(app)
 
+
+def main() -> None:
+    """Run the command line. Returns where the command is done: a job on Databricks, and a driver in
+    spark-submit's cluster mode, take any SystemExit for a failure.
+    """
+    try:
+        app()
+    except SystemExit as end:
+        if end.code:
+            raise
+
+
 if __name__ == "__main__":
-    app()
+    main()

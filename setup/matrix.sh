@@ -32,6 +32,8 @@ for row in $MATRIX; do
     # shellcheck disable=SC2086  # several paths in one variable
     if (
         export SPARK_CONF_DIR="$folder/conf" PATH="$folder/venv/bin:$PATH"
+        # Alone at first: two processes that fill one Ivy folder at once take each other's files away.
+        recap-spark doctor --conf base --conf laptop --set "lake.root=$folder/lake" &&
         "$folder/venv/bin/python" -m pytest --numprocesses 2 --dist loadfile $TESTS
     ); then
         say "Spark $spark, Delta $delta, Python $python: passed"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
-from repository import CONF
+from repository import CONF, ROOT
 from typer.testing import CliRunner
 
 from recap_spark.cli import app
@@ -83,3 +85,12 @@ def test_init_writes_a_file_that_loads_and_overwrites_none(tmp_path):
     mine.write_text("mine")
     assert f"found {mine} there already" in said("init", str(mine))
     assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize("folder", [ROOT, ROOT / "jobs"])
+def test_one_job_takes_every_command_though_it_has_the_packages_name(folder):
+    program = [sys.executable, str(ROOT / "jobs/recap_spark.py")]
+    helped = subprocess.run([*program, "--help"], cwd=folder, capture_output=True, text=True)
+    assert (helped.returncode, "fetch-report" in helped.stdout) == (0, True), helped.stderr
+    wrong = subprocess.run([*program, "plan", "--rows", "many"], cwd=folder, capture_output=True)
+    assert wrong.returncode == 2

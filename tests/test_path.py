@@ -140,10 +140,17 @@ def test_the_view_has_the_published_columns_and_types(finished):
     ]
 
 
+def within(lake: Lake) -> SparkSession:
+    """A session whose schema is the lake's: Spark 4.0 knows no table function by its schema's name."""
+    session = lake.spark.newSession()
+    session.catalog.setCurrentDatabase("recap")
+    return session
+
+
 @pytest.mark.parametrize("epoch", [0, 3])
 def test_the_table_function_draws_as_python_does(finished, epoch):
-    query = "SELECT * FROM recap.mixed_captions(0.8, 7, :epoch)"
-    rows = finished.lake.spark.sql(query, args={"epoch": epoch}).collect()
+    query = "SELECT * FROM mixed_captions(0.8, 7, :epoch)"
+    rows = within(finished.lake).sql(query, args={"epoch": epoch}).collect()
     assert len(rows) > 100
     for row in rows:
         keeps = keeps_original(row["uid"], p=0.8, seed=7, epoch=epoch)
@@ -231,7 +238,7 @@ def test_duckdb_and_delta_rs_read_the_tables(finished):
 @pytest.mark.parametrize("arguments", ["1.5, 7, 0", "-0.1, 7, 0", "NULL, 7, 0", "0.5, NULL, 0"])
 def test_a_mixture_that_is_none_is_refused(finished, arguments):
     with pytest.raises(PySparkException, match="want p from 0 to 1"):
-        finished.lake.spark.sql(f"SELECT * FROM recap.mixed_captions({arguments})").collect()
+        within(finished.lake).sql(f"SELECT * FROM mixed_captions({arguments})").collect()
 
 
 def test_a_rerun_does_nothing_twice(finished):

@@ -39,7 +39,7 @@ def _doctor(conf: Conf = LAPTOP, changes: Changes = None) -> None:
     with said_plainly():
         from rich.console import Console
 
-        from recap_spark.machine.doctor import examine_machine
+        from recap_spark.machine.doctor.doctor import examine_machine
         from recap_spark.settings.loading import load
 
         if not examine_machine(load(*conf, changes=changes or ()), Console()):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from recap_spark.errors import RecapError
+from recap_spark.extras import missing
 
 if TYPE_CHECKING:
     from recap_spark.lake.lake import Lake
@@ -59,7 +60,7 @@ def said_plainly() -> Iterator[None]:
     _install_stop_handlers()
     try:
         yield
-    except (RecapError, OSError) as error:
+    except (RecapError, OSError, ModuleNotFoundError) as error:
         typer.echo(_said(error), err=True)
         raise typer.Exit(1) from error
     except _Stopped as stop:
@@ -89,21 +90,21 @@ def opened(conf: list[Path], changes: list[str] | None) -> Iterator[tuple[Lake, 
         typer.echo(f"starting Spark ({master}) …", err=True)
         from recap_spark.lake.lake import Lake
         from recap_spark.machine.failures import said_in_one_line
-        from recap_spark.machine.session import Platform, platform, start
+        from recap_spark.machine.session import session
         from recap_spark.progress import Progress
 
-        spark = start(settings.session, settings.lake)
-        _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
-        try:
-            with said_in_one_line():
-                yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
-        finally:
-            if platform() is Platform.LAPTOP:
-                spark.stop()
+        with session(settings.session, settings.lake) as spark, said_in_one_line():
+            _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
+            yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
 
 
-def _said(error: RecapError | OSError) -> str:
+def _said(error: RecapError | OSError | ModuleNotFoundError) -> str:
     """Raises the error again where it is of no known kind."""
+    if isinstance(error, ModuleNotFoundError):
+        absent = missing(error.name)
+        if absent is None:
+            raise error
+        error = absent
     if isinstance(error, OSError):
         from recap_spark.machine.failures import in_one_line
 

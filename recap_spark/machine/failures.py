@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from recap_spark import errors
 from recap_spark.errors import PlatformError, RecapError
+from recap_spark.extras import missing_in
 from recap_spark.lake.spark_errors import SPARK_ERRORS, text_of
 
 # The last one of a Python trace is the one that was raised; a Java trace, or a blank line, ends it.
@@ -81,6 +82,8 @@ def cause_in(text: str) -> RecapError | None:
         name, message = raised[-1]
         kind = getattr(errors, name, RecapError)
         return kind(_shortened(message)) if isinstance(kind, type) and issubclass(kind, RecapError) else None
+    if absent := missing_in(text):
+        return absent
     for meaning, pattern in _CAUSES.items():
         for found in re.finditer(pattern, text):
             line, before = _line_around(found)

@@ -1,45 +1,34 @@
-"""The SparkSession: built here on a laptop, taken as it is from a platform that brings its own."""
+"""The SparkSession: built here on a laptop, taken as it is from a platform that brings its own"""
 
 from __future__ import annotations
 
 import logging
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 
+import pyspark
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import PlatformError, SettingsError
 from recap_spark.lake import connect
-from recap_spark.machine.java import find_java
-from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
+from recap_spark.machine import own_session
 from recap_spark.settings.schema import LakeSettings, SessionSettings
-from recap_spark.settings.values import is_url
-
 
 log = logging.getLogger(__name__)
 
 
 class Platform(StrEnum):
-    LAPTOP = "laptop"
+    LAPTOP = "laptop"  # no Spark but the one that is built here
     DATABRICKS = "databricks"
     EMR = "emr"
     DATAPROC = "dataproc"
     SUBMITTED = "spark-submit"
+    OTHER = "a Spark of its own"  # a session that runs already, or a spark-defaults.conf with a master
 
-
-_DELTA = {
-    "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-    "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-}
-
-# Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
-# with this switch they bind by the older way. It is set only where they do not bind without it.
-_BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
 # the smallest url or caption of a file tells no query anything, nor does the smallest of its few sources.
@@ -54,33 +43,11 @@ _PARQUET = (
     | {"parquet.size.statistics.enabled": "false"}
 )
 
-_JAVA_OPTIONS = "spark.driver.extraJavaOptions"
-
-# Delta's own JARs and Unity Catalog's client, which Delta loads; Spark's distribution has all the rest.
-_ALREADY_SHIPPED = (
-    "org.apache.hadoop",
-    "org.apache.logging.log4j",
-    "org.apache.spark",
-    "org.apache.parquet",
-    "org.slf4j",
-    "org.scala-lang",
-    "org.antlr",
-    "org.roaringbitmap",
-    "org.xerial.snappy",
-    "org.locationtech.jts",
-    "com.fasterxml.jackson.core",
-    "com.fasterxml.jackson.module",
-    "com.fasterxml.jackson.datatype",
-    "com.github.luben",
-    "com.google.code.findbugs",
-    "commons-pool",
-    "io.airlift",
-    "javax.annotation",
-)
-
 
 def platform() -> Platform:
-    """Where this process runs, by the marks that the platforms leave in the environment."""
+    """Where this process runs, by the marks that the platforms leave in the environment, by spark-submit's
+    own, by the session that runs already or the master that Spark's own settings name.
+    """
     if "DATABRICKS_RUNTIME_VERSION" in os.environ:
         return Platform.DATABRICKS
     if "DATAPROC_IMAGE_VERSION" in os.environ or Path("/etc/google-dataproc").exists():
@@ -88,25 +55,41 @@ def platform() -> Platform:
     if "EMR_CLUSTER_ID" in os.environ or Path("/usr/share/aws/delta/lib").exists():
         return Platform.EMR
     # spark-submit starts the JVM first and tells Python its port.
-    return Platform.SUBMITTED if "PYSPARK_GATEWAY_PORT" in os.environ else Platform.LAPTOP
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        return Platform.SUBMITTED
+    running = _running()
+    if running is not None:
+        return Platform.LAPTOP if own_session.is_own(running) else Platform.OTHER
+    return Platform.OTHER if _default_master() else Platform.LAPTOP
 
 
 def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
-    """The session that the stages run in.
+    """The session that the stages run in: the one that is there, else the platform's, else one of our own.
 
-    Raises PlatformError where Java, Delta or the metastore is not to be had, SettingsError as `laptop_conf`
-    does.
+    Raises PlatformError where Java, Delta or the metastore is not to be had, SettingsError where conf names
+    no master and no platform does, or both do.
     """
     if connect.is_named(settings.conf):
         spark = connect.connected(_PARQUET | settings.conf)
     else:
-        own = platform() is Platform.LAPTOP
-        spark = _start_laptop(settings, lake) if own else _configured(settings).getOrCreate()
+        spark = _classic(settings, lake)
         for key, value in _PARQUET.items():
             if key not in settings.conf:
                 spark.conf.set(key, value)
     _make_bind(spark)
     return spark
+
+
+@contextmanager
+def session(settings: SessionSettings, lake: LakeSettings) -> Iterator[SparkSession]:
+    """The same, and at the end one that was built for this is stopped; a platform's goes on."""
+    is_there = connect.active_session() is not None or _running() is not None
+    spark = start(settings, lake)
+    try:
+        yield spark
+    finally:
+        if not is_there and own_session.is_own(spark):
+            spark.stop()
 
 
 @contextmanager
@@ -122,85 +105,56 @@ def session_conf(spark: SparkSession, conf: Mapping[str, str]) -> Iterator[None]
             spark.conf.set(key, value)
 
 
-def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]:
-    """Spark's settings for a session of our own: Delta, and a metastore that a later process finds again.
-
-    Raises SettingsError where an embedded metastore would keep an object store's tables in a folder here.
-    """
-    conf = {"spark.app.name": settings.app_name} | _DELTA
-    if settings.master:
-        conf["spark.master"] = settings.master
-    if settings.metastore:
-        if is_url(lake.root):
-            found = f"{settings.metastore}, and lake.root {lake.root}"
-            raise SettingsError(
-                f"session.metastore: want null where the lake is no folder of this machine, found {found}"
-            )
-        folder = Path(settings.metastore).resolve()
-        conf["spark.sql.catalogImplementation"] = "hive"
-        conf["spark.sql.warehouse.dir"] = str(Path(lake.root).resolve())
-        conf["spark.hadoop.javax.jdo.option.ConnectionURL"] = f"{derby_url(folder)};create=true"
-        # Derby writes its log where the process was started, unless told.
-        options = f'"-Dderby.stream.error.file={folder}.log" {settings.conf.get(_JAVA_OPTIONS, "")}'
-        return conf | settings.conf | {_JAVA_OPTIONS: options.strip()}
-    return conf | settings.conf
+def _classic(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
+    here = platform()
+    if here is not Platform.LAPTOP:
+        _check_is_taken_as_it_is(settings, here)
+        return _configured(settings, here).getOrCreate()
+    if (running := _running()) is not None:
+        return running
+    if settings.master is None:
+        wanted = "want a master, such as that of --conf laptop, or a start by spark-submit"
+        raise SettingsError(f"session.master: {wanted}; found null, and no Spark that names one")
+    return own_session.build(settings, lake)
 
 
-def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
-    os.environ["JAVA_HOME"] = str(find_java().home)
-    # Workers run the interpreter named here, and the system's own python3 where nothing is named.
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    if settings.metastore:
-        Path(settings.metastore).parent.mkdir(parents=True, exist_ok=True)
-        await_metastore(Path(settings.metastore), timeout_s=settings.start_timeout_s)
-    builder = SparkSession.builder
-    for key, value in laptop_conf(settings, lake).items():
-        builder = builder.config(key, value)
-    if settings.jars:
-        builder = builder.config("spark.jars", settings.jars)
-    else:
-        from delta import configure_spark_with_delta_pip
-
-        excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
-        builder = configure_spark_with_delta_pip(builder.config("spark.jars.excludes", excluded))
-    with _jvm_log(settings.log):
-        spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("WARN")
-    if settings.metastore:
-        follow_lake(spark, metastore=Path(settings.metastore), root=Path(lake.root))
-        write_defaults(spark, Path(settings.metastore).parent / "spark-conf")
-    return spark
+def _check_is_taken_as_it_is(settings: SessionSettings, here: Platform) -> None:
+    """A laptop's settings on a cluster would make tables in a folder of the driver."""
+    laptops = {"master": settings.master, "metastore": settings.metastore, "jars": settings.jars}
+    for name, found in laptops.items():
+        if found is not None:
+            remedy = "name your own files with --conf, without laptop"
+            raise SettingsError(f"session.{name}: want null on {here}, found {found}: {remedy}")
 
 
-def _configured(settings: SessionSettings) -> SparkSession.Builder:
+def _configured(settings: SessionSettings, here: Platform) -> SparkSession.Builder:
     builder = SparkSession.builder.appName(settings.app_name)
     # Databricks has a Delta, and a catalog, of its own.
-    delta = {} if platform() is Platform.DATABRICKS else _DELTA
+    delta = {} if here is Platform.DATABRICKS else own_session.DELTA
     for key, value in (delta | settings.conf).items():
         builder = builder.config(key, value)
     return builder
 
 
-@contextmanager
-def _jvm_log(path: str | None) -> Iterator[None]:
-    """Send what the JVM writes on standard error to a file: it inherits the descriptor that is there when it
-    starts.
+def _running() -> SparkSession | None:
+    """The session of this process with a JVM of its own, whoever built it."""
+    context = getattr(getattr(pyspark, "SparkContext", None), "_active_spark_context", None)
+    return SparkSession.builder.getOrCreate() if context is not None else None
+
+
+def _default_master() -> str | None:
+    """What spark-defaults.conf says, where this process would find one.
+
+    https://spark.apache.org/docs/latest/configuration.html#dynamically-loading-spark-properties
     """
-    if path is None:
-        yield
-        return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(path, "ab") as log:
-        os.dup2(log.fileno(), 2)
-        try:
-            yield
-        except Exception as error:
-            raise PlatformError(f"Spark did not start ({error}); its own words are in {path}") from error
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+    home = os.environ.get("SPARK_HOME")
+    folder = os.environ.get("SPARK_CONF_DIR") or (home and f"{home}/conf")
+    file = Path(folder or "", "spark-defaults.conf")
+    if not folder or not file.is_file():
+        return None
+    pairs = (line.replace("=", " ", 1).split(None, 1) for line in file.read_text().splitlines())
+    found = [pair[1].strip() for pair in pairs if len(pair) == 2 and pair[0] == "spark.master"]
+    return found[-1] if found else None
 
 
 def _make_bind(spark: SparkSession) -> None:
@@ -211,13 +165,13 @@ def _make_bind(spark: SparkSession) -> None:
     """
     if _binding_fault(spark) is None:
         return
-    for key, value in _BINDING.items():
+    for key, value in own_session.BINDING.items():
         spark.conf.set(key, value)
     if fault := _binding_fault(spark):
         if connect.is_connect(spark):
             log.warning("args of spark.sql do not bind on this server: write EXECUTE IMMEDIATE '…' USING …")
             return
-        (switch,) = _BINDING
+        (switch,) = own_session.BINDING
         raise PlatformError(
             f"want named parameters to bind in spark.sql, found that they do not, with {switch} and without"
         ) from fault

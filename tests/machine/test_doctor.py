@@ -4,7 +4,9 @@ import pytest
 from rich.console import Console
 
 from recap_spark.errors import PlatformError
-from recap_spark.machine.doctor import Verdict, dangerous_settings, examine_machine
+from recap_spark.machine.doctor.doctor import examine_machine
+from recap_spark.machine.doctor.findings import Verdict
+from recap_spark.machine.doctor.settings_checks import dangerous_settings
 from recap_spark.machine.java import find_java
 
 

@@ -10,7 +10,7 @@ import pytest
 from recap_spark.errors import PlatformError, SettingsError
 from recap_spark.lake.lake import Lake
 from recap_spark.machine.metastore import derby_url, follow_lake
-from recap_spark.machine.session import laptop_conf
+from recap_spark.machine.own_session import own_conf
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import CAPTIONERS
 
@@ -78,7 +78,7 @@ def test_no_metastore_yet_is_none_to_follow(spark, tmp_path):
 def test_a_metastore_of_this_machine_keeps_no_object_stores_tables(settings):
     lake = LakeSettings(root="s3://bucket/lake", namespace="recap")
     with pytest.raises(SettingsError, match="want null where the lake is no folder of this machine"):
-        laptop_conf(settings.session, lake)
+        own_conf(settings.session, lake)
 
 
 def test_two_lakes_never_share_a_schema(spark, tmp_path):

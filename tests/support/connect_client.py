@@ -68,7 +68,9 @@ def asked(lake: Lake, query: str, *, shows: bool = True) -> list[list[Any]]:
 
 def on_gpus(lake: Lake, folder: Path) -> dict[str, Any]:
     settings = settings_of(folder, **{"caption.device": "gpu", "score.device": "gpu"})
-    stages = {name: refused(run_stage, named(name), lake, settings, PROGRESS) for name in ("caption", "score")}
+    stages = {
+        name: refused(run_stage, named(name), lake, settings, PROGRESS) for name in ("caption", "score")
+    }
     console = Console(record=True, width=1000, quiet=True)
     found = stages | {
         "all": refused(run_all, lake, settings, PROGRESS),
@@ -132,7 +134,10 @@ def main(folder: Path) -> None:
     settings = settings_of(folder)
     lake = Lake(start(settings.session, settings.lake), settings.lake)
     seen = {"gpus": on_gpus(lake, folder)} | path(lake, settings, folder) | queries(lake, folder)
-    seen |= {"statements": statements(lake, folder), "left": asked(lake, "SELECT count(*) FROM samples")[0][0]}
+    seen |= {
+        "statements": statements(lake, folder),
+        "left": asked(lake, "SELECT count(*) FROM samples")[0][0],
+    }
     (folder / "seen.json").write_text(json.dumps(seen, default=str))
 
 

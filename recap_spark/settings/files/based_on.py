@@ -23,7 +23,7 @@ def read_files(paths: tuple[Path, ...]) -> Files:
     files: Files = {}
     faults: list[str] = []
     for path in paths:
-        _lay(path, files, faults, above=())
+        _lay(_found(path), files, faults, above=())
     if faults:
         raise SettingsError("\n".join(dict.fromkeys(faults)))
     return files
@@ -40,6 +40,21 @@ def here_or_built_in(name: str) -> Path:
     """A file of conf/ in the folder that a command is started in, else as it comes with the package."""
     here = Path("conf", name)
     return here if here.is_file() else built_in_folder() / name
+
+
+def _found(path: Path) -> Path:
+    """The file that --conf names: as it says, or `base` and `conf/base.yml` for the package's own where no
+    such file is here.
+    """
+    if path.is_file():
+        return path
+    if not path.suffix and path.parent == Path():
+        named = here_or_built_in(f"{path}.yml")
+    elif path.parent == Path("conf"):
+        named = built_in_folder() / path.name
+    else:
+        return path
+    return named if named.is_file() else path
 
 
 def _lay(path: Path, files: Files, faults: list[str], *, above: tuple[Path, ...]) -> None:
@@ -66,6 +81,7 @@ def _read(path: Path) -> dict[str, Any]:
         return read_yaml(path)
     folder = path.parent
     near = [str(file) for each in {folder, Path(), Path("conf")} for file in each.glob("*.y*ml")]
+    near += [] if path.suffix else [file.stem for file in built_in_folder().glob("*.yml")]
     close = get_close_matches(str(path), near, n=1) or [
         file for file in sorted(near) if get_close_matches(path.stem, [Path(file).stem], n=1)
     ]
