@@ -82,13 +82,14 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
 
 @contextmanager
 def session(settings: SessionSettings, lake: LakeSettings) -> Iterator[SparkSession]:
-    """The same, and at the end one that was built for this is stopped; a platform's goes on."""
+    """The same, and at the end one that was built or connected for this is stopped; a platform's goes on."""
     is_there = connect.active_session() is not None or _running() is not None
     spark = start(settings, lake)
     try:
         yield spark
     finally:
-        if not is_there and own_session.is_own(spark):
+        is_client = connect.is_connect(spark) and platform() is not Platform.DATABRICKS
+        if not is_there and (is_client or own_session.is_own(spark)):
             spark.stop()
 
 

@@ -41,11 +41,22 @@ CONF = {
     "spark.driver.bindAddress": "127.0.0.1",
     "spark.driver.host": "127.0.0.1",
     "spark.master": "local[2,4]",
+    "spark.python.daemon.module": "recap_spark.machine.worker_daemon",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.shuffle.partitions": "2",
     "spark.ui.enabled": "false",
 }
+# Of the server's own words the one line with its port.
+LOG = """
+rootLogger = warn, words
+appender.words.type = Console
+appender.words.name = words
+appender.words.layout.type = PatternLayout
+appender.words.layout.pattern = %p %c: %m%n
+logger.server.name = org.apache.spark.sql.connect.service.SparkConnectServer
+logger.server.level = info
+"""
 WRITING = (
     "DELETE FROM samples",
     "DROP TABLE samples",
@@ -67,6 +78,8 @@ def connect_server(folder: Path) -> Iterator[str]:
     conf = CONF | {"spark.jars.packages": builder._options["spark.jars.packages"]}
     conf |= {"spark.sql.warehouse.dir": str(folder / "warehouse")}
     home = Path(pyspark.__file__).parent
+    (folder / "log4j2.properties").write_text(LOG)
+    conf |= {"spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={folder}/log4j2.properties"}
     words = [f"--conf={key}={value}" for key, value in conf.items()]
     command = [str(home / "bin" / "spark-submit"), "--class", SERVER, *words, "spark-internal"]
     variables = os.environ | {

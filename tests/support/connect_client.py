@@ -7,6 +7,7 @@ A process of its own, since Spark Connect and a classic session do not go togeth
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from recap_spark.errors import RecapError
 from recap_spark.lake.frames import frame_of
 from recap_spark.lake.lake import Lake, Transaction
-from recap_spark.machine.doctor import examine_machine
+from recap_spark.machine.doctor.doctor import examine_machine
 from recap_spark.machine.session import start
 from recap_spark.pipeline import named, run_all, run_stage
 from recap_spark.progress import Progress
@@ -30,6 +31,7 @@ from recap_spark.stages.export.subset import write_subset
 from recap_spark.stages.fetch.probe import probe_urls
 from recap_spark.tables import ALL, CAPTIONS, IMAGES, REJECTS, SAMPLES
 
+logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 PROGRESS = Progress(Console(quiet=True))
 UNDEFINED = "SELECT uid FROM a_table_that_nobody_made"
 
@@ -44,6 +46,9 @@ def settings_of(folder: Path, **changes: Any) -> Settings:
         "fetch.limits.ports": None,
         "fetch.limits.attempts": 1,
         "fetch.work.units": 1,
+        "fetch.retry.tasks": 1,
+        "import_images.tasks_per_commit": 1,
+        "tracking.uri": None,
         "fetch.probe.tasks": None,
         "export.units": 1,
         "export.tasks_per_unit": 1,
@@ -71,7 +76,7 @@ def on_gpus(lake: Lake, folder: Path) -> dict[str, Any]:
     stages = {
         name: refused(run_stage, named(name), lake, settings, PROGRESS) for name in ("caption", "score")
     }
-    console = Console(record=True, width=1000, quiet=True)
+    console = Console(record=True, width=1000, file=(folder / "doctor").open("w"))
     found = stages | {
         "all": refused(run_all, lake, settings, PROGRESS),
         "calibrate": refused(rank_templates, lake, settings),
@@ -99,9 +104,9 @@ def path(lake: Lake, settings: Settings, folder: Path) -> dict[str, Any]:
     for name in ("fetch", "retry"):
         counts[name] = run_stage(named(name), lake, settings, PROGRESS)
     lake.compact(IMAGES)
-    versions = [lake.rows_version(table) for table in (SAMPLES, REJECTS, IMAGES)]
+    rows = [lake.read(table).count() for table in (SAMPLES, REJECTS, IMAGES)]
     again = {name: run_stage(named(name), lake, settings, PROGRESS) for name in ("ingest", "fetch")}
-    grew = [lake.rows_version(table) for table in (SAMPLES, REJECTS, IMAGES)] != versions
+    grew = [lake.read(table).count() for table in (SAMPLES, REJECTS, IMAGES)] != rows
     caption(lake)
     for name in ("mix", "export"):
         counts[name] = run_stage(named(name), lake, settings, PROGRESS)

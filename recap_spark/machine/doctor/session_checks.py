@@ -35,8 +35,12 @@ def session_findings(settings: Settings) -> Iterator[Finding]:
 
 def _findings(spark: SparkSession, settings: Settings) -> Iterator[Finding]:
     yield from dangerous_settings(settings, running_conf(spark))
-    on = "Spark Connect" if is_connect(spark) else spark.sparkContext.master
-    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}, platform {platform()}")
+    where = (
+        "a server of Spark Connect"
+        if is_connect(spark)
+        else f"{spark.sparkContext.master}, platform {platform()}"
+    )
+    yield Finding("session", Verdict.OK, f"Spark {spark.version} on {where}")
     yield _arrow(spark)
     yield _delta(spark, settings.lake.root)
     if "gpu" in {settings.caption.device, settings.score.device}:
