@@ -35,7 +35,12 @@ def first_line(error: BaseException) -> str:
     """What the error says, without the state and the trace that py4j and Spark Connect add."""
     thrown = getattr(error, "java_exception", None)
     said = str(error) if thrown is None else str(thrown.getMessage() or thrown.toString())
-    return said.split("\n", 1)[0]
+    return said.strip().split("\n", 1)[0]
+
+
+def without_trace(error: BaseException) -> str:
+    """What the error says, where Spark Connect adds Java's trace to it."""
+    return str(error).partition("\n\nJVM stacktrace:")[0].strip()
 
 
 def text_of(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,14 +22,16 @@ from recap_spark.machine.platforms import Platform, is_ours, platform
 from recap_spark.settings.schema import LakeSettings, SessionSettings
 from recap_spark.settings.values import is_url
 
+log = logging.getLogger(__name__)
+
 _DELTA = {
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
 }
 
 # Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
-# with this switch they bind by the older way. Where they bind without it, as they do by Spark Connect's own
-# way, it may be what breaks it.
+# with this switch they bind by the older way. A session that is not built here gets it only where they do not
+# bind without it: by Spark Connect's own way it is the switch that breaks it.
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
@@ -186,7 +189,11 @@ def _check_delta(spark: SparkSession) -> None:
 
 
 def _make_bind(spark: SparkSession) -> None:
-    """See to it that named parameters bind in spark.sql: as the session is, or else by the older way."""
+    """See to it that named parameters bind in spark.sql: as the session is, or else by the older way.
+
+    By Spark Connect's servers of Spark 4.2 with Delta's extension they bind by neither, but with the switch
+    in EXECUTE IMMEDIATE. No stage wants either there, so that is said and stops nothing.
+    """
     if _binding_fault(spark) is None:
         return
     for key, value in _BINDING.items():

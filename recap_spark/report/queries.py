@@ -14,6 +14,7 @@ from pyspark.sql import types as T
 from recap_spark.errors import InputError
 from recap_spark.lake.connect import is_connect
 from recap_spark.lake.lake import Lake
+from recap_spark.lake.spark_errors import without_trace
 from recap_spark.report.queries_by_connect import read_only
 
 # By the names of Spark's plans. Each of these reads, though Spark calls it a command.
@@ -84,7 +85,7 @@ def answered(lake: Lake, query: str, *, command: str, shows: bool) -> Iterator[D
             query = read_only(lake.spark, query, command=command, shows=shows)
         yield lake.spark.sql(query)
     except PySparkException as error:
-        raise InputError(f"{command}: {error}") from error
+        raise InputError(f"{command}: {without_trace(error)}") from error
 
 
 def printable(rows: DataFrame) -> DataFrame:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 
+from pyspark.errors import ParseException
 from pyspark.sql import SparkSession
 
 from recap_spark.errors import InputError
+from recap_spark.lake.spark_errors import without_trace
 
 _COMMENTS = r"(?:\s|--[^\n]*\n|/\*(?!\+).*?\*/)*"
 _SHOWING = re.compile(_COMMENTS + r"(?:EXPLAIN|SHOW|DESCRIBE|DESC)\b", re.IGNORECASE | re.DOTALL)
@@ -37,7 +39,11 @@ def subquery(query: str) -> str:
 
 def _check_runs_nothing(spark: SparkSession, query: str, *, command: str) -> None:
     """Raises InputError for a query that sends its rows through a program of the user's."""
-    (explained,) = spark.sql(f"EXPLAIN EXTENDED {query}").collect()
+    try:
+        (explained,) = spark.sql(f"EXPLAIN EXTENDED {query}").collect()
+    except ParseException as error:
+        found = f"found what is none to Spark: {without_trace(error)}"
+        raise InputError(f"{command}: want a query that changes nothing, {found}") from error
     if _PLANNED not in explained[0]:  # it does not say what it would run
         raise InputError(f"{command}: {explained[0]}")
     if _RUNS_A_PROGRAM.search(explained[0]):

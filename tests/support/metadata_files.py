@@ -1,6 +1,7 @@
 """Small files of DataComp's metadata, and ingest over a folder of them"""
 
 import hashlib
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -30,6 +31,18 @@ def write(path: Path, *rows: dict, schema: pa.Schema = DATACOMP) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), path)
     return path
+
+
+def damaged(path: Path) -> None:
+    """A sound footer over a page whose bytes are noise."""
+    write(path, *(row(f"{path.name} {number}") for number in range(200)))
+    column = pq.ParquetFile(path).metadata.row_group(0).column(1)
+    encoded = bytearray(path.read_bytes())
+    first = (
+        column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
+    )
+    encoded[first : first + column.total_compressed_size] = os.urandom(column.total_compressed_size)
+    path.write_bytes(encoded)
 
 
 def retyped(**kinds: pa.DataType) -> pa.Schema:

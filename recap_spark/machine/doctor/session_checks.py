@@ -75,7 +75,7 @@ def _delta(spark: SparkSession, root: str) -> Finding:
 def _gpus(spark: SparkSession) -> Iterator[Finding]:
     if is_connect(spark):
         runs = "none on Spark Connect: ingest, fetch, import-images, mix and export run here"
-        found = f"{runs}; caption, score and calibrate want a cluster with dedicated access, or spark-submit"
+        found = f"{runs}; caption, score and calibrate want dedicated access mode, or spark-submit"
         yield Finding("GPUs", Verdict.WARNING, found)
         return
     conf = spark.sparkContext.getConf()

@@ -84,8 +84,7 @@ def probe_urls(lake: Lake, settings: Settings, *, rows: int) -> Probe:
 
 def _parallelism(spark: SparkSession) -> int:
     """As many tasks as Spark makes of rows that are nowhere yet."""
-    rows = spark.range(_MORE_THAN_TASKS).agg(F.count_distinct(F.spark_partition_id()))
-    return int(rows.collect()[0][0])
+    return spark.range(_MORE_THAN_TASKS).select(F.spark_partition_id()).distinct().count()
 
 
 def _measure(

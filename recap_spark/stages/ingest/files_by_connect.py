@@ -27,6 +27,7 @@ from recap_spark.lake.spark_errors import (
 from recap_spark.stages.ingest.footers import Footer, literal
 from recap_spark.workers.metadata.arrow_schemas import SCHEMA, arrow_schemas
 
+_UNKNOWN = re.compile(r"\btime(?:32|64)\b|\btimestamp\[ns\b")  # of Arrow's, to Spark's reader of Parquet
 _LARGEST = 1 << 30  # bytes of a file that a worker is given whole
 
 
@@ -81,9 +82,12 @@ def _by_worker(spark: SparkSession, file: str) -> Footer:
 def _as_spark(schema: pa.Schema, names: Iterable[str]) -> T.StructType:
     fields = T.StructType()
     for name in names:
+        kind = schema.field(name).type
+        unknown = f"{name}: {kind}, which Spark has no type for"
+        if _UNKNOWN.search(str(kind)):
+            raise ValueError(unknown)
         try:
-            kind = from_arrow_type(schema.field(name).type)
-        except (PySparkException, KeyError) as error:
-            raise ValueError(f"{name}: {schema.field(name).type}, which Spark has no type for") from error
-        fields = fields.add(name, kind)
+            fields = fields.add(name, from_arrow_type(kind))
+        except PySparkException as error:
+            raise ValueError(unknown) from error
     return fields

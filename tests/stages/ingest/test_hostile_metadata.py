@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from metadata_files import DATACOMP, retyped, row, run, uid, write
+from metadata_files import DATACOMP, damaged, retyped, row, run, uid, write
 from pyspark.sql import functions as F
 
 from recap_spark.lake.lake import Lake
@@ -42,18 +42,6 @@ def unannotated(path: Path, *rows: dict) -> None:
         for field, column in zip(table.schema, table.columns, strict=True)
     ]
     pq.write_table(pa.table(columns, names=table.schema.names), path)
-
-
-def damaged(path: Path) -> None:
-    """A sound footer over a page whose bytes are noise."""
-    write(path, *(row(f"{path.name} {number}") for number in range(200)))
-    column = pq.ParquetFile(path).metadata.row_group(0).column(1)
-    encoded = bytearray(path.read_bytes())
-    first = (
-        column.data_page_offset if column.dictionary_page_offset is None else column.dictionary_page_offset
-    )
-    encoded[first : first + column.total_compressed_size] = os.urandom(column.total_compressed_size)
-    path.write_bytes(encoded)
 
 
 @pytest.fixture(scope="module")
