@@ -20,6 +20,8 @@ from recap_spark.errors import RecapError
 from recap_spark.extras import missing
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
+
     from recap_spark.lake.lake import Lake
     from recap_spark.progress import Progress
     from recap_spark.settings.schema import Settings
@@ -104,6 +106,7 @@ def opened(
         from recap_spark.machine.failures import said_in_one_line
         from recap_spark.machine.platforms import is_ours
         from recap_spark.machine.session import start
+        from recap_spark.machine.session_end import stop
         from recap_spark.progress import Progress
 
         ours = is_ours()
@@ -114,7 +117,7 @@ def opened(
                 yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
         finally:
             if ours:
-                spark.stop()
+                stop(spark)
 
 
 def _said(error: RecapError | OSError | ModuleNotFoundError) -> str:
@@ -193,6 +196,13 @@ def _give_up_connection(context: Any, frame: FrameType | None) -> None:
     connection = getattr(client, "get_thread_connection", lambda: None)()
     if connection is not None and _awaits_an_answer(frame):
         connection.close()
+
+
+def _cancel_all(context: SparkContext) -> None:
+    from recap_spark.machine.session_end import unless_ended
+
+    with unless_ended():
+        context.cancelAllJobs()
 
 
 def _awaits_an_answer(frame: FrameType | None) -> bool:

@@ -15,7 +15,7 @@ from recap_spark.errors import InputError, PlatformError
 from recap_spark.lake import upkeep
 from recap_spark.lake.frames import frame_of
 from recap_spark.lake.spark_errors import SPARK_ERRORS, condition_of, is_overtaken
-from recap_spark.lake.statements import create_table, merge, quoted, same, update
+from recap_spark.lake.statements import create_table, create_view, merge, quoted, same, update
 from recap_spark.settings.schema import LakeSettings
 from recap_spark.tables import Table
 
@@ -151,12 +151,13 @@ class Lake:
         """Whether views and functions outlive the session: they need a catalog to be kept in."""
         return self.settings.namespace is not None
 
-    def define_view(self, name: str, select: str) -> None:
-        """Make or replace a view; it ends with the session where no catalog keeps it."""
-        if self.keeps_functions():
-            self.spark.sql(f"CREATE OR REPLACE VIEW {self.name(name)} AS {select}")
-        else:
-            self.spark.sql(f"CREATE OR REPLACE TEMPORARY VIEW `{name}` AS {select}")
+    def define_view(self, name: str, select: str, *, columns: Mapping[str, str], comment: str) -> None:
+        """Make or replace a view; it ends with the session where no catalog keeps it. `columns` are its own,
+        in its order, each with what it holds.
+        """
+        kept = self.keeps_functions()
+        called = self.name(name) if kept else quoted(name)
+        self.spark.sql(create_view(called, select, columns=columns, comment=comment, kept=kept))
 
     def define_function(self, name: str, definition: str) -> None:
         """Make or replace a SQL table function, from its parameters on. Only where `keeps_functions`."""

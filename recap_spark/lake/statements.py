@@ -20,11 +20,11 @@ def create_table(table: Table, *, name: str, properties: Mapping[str, str]) -> s
     kept = {"delta.dataSkippingStatsColumns": ",".join(table.indexed), **properties}
     # As properties of the new table: ALTER TABLE would cost a commit and a scan for each.
     kept |= {f"delta.constraints.{check}": condition for check, condition in table.checks.items()}
-    listed = ", ".join(f"{_text(key)} = {_text(value)}" for key, value in kept.items())
+    listed = ", ".join(f"{literal(key)} = {literal(value)}" for key, value in kept.items())
     cluster = f" CLUSTER BY (`{table.key[0]}`)" if table.key[0] in table.indexed else ""
     return (
         f"CREATE TABLE IF NOT EXISTS {name} ({columns}) USING delta{cluster} "
-        f"COMMENT {_text(table.comment)} TBLPROPERTIES ({listed})"
+        f"COMMENT {literal(table.comment)} TBLPROPERTIES ({listed})"
     )
 
 
@@ -51,10 +51,22 @@ def quoted(name: str) -> str:
     return ".".join("`" + part.replace("`", "``") + "`" for part in name.split("."))
 
 
+def literal(value: str) -> str:
+    """A string in SQL, for what keeps its text: nothing can be bound later to a table's or a view's own."""
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def create_view(name: str, select: str, *, columns: Mapping[str, str], comment: str, kept: bool) -> str:
+    """The statement that makes or replaces a view whose columns, in its order, are these, each with what it
+    says of itself; `kept` views outlive the session.
+    """
+    said = ", ".join(f"`{column}` COMMENT {literal(text)}" for column, text in columns.items())
+    kind = "VIEW" if kept else "TEMPORARY VIEW"
+    return f"CREATE OR REPLACE {kind} {name} ({said}) COMMENT {literal(comment)} AS {select}"
+
+
 def _column(field: T.StructField) -> str:
     null = "" if field.nullable else " NOT NULL"
-    return f"`{field.name}` {field.dataType.simpleString()}{null} COMMENT {_text(field.metadata['comment'])}"
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return (
+        f"`{field.name}` {field.dataType.simpleString()}{null} COMMENT {literal(field.metadata['comment'])}"
+    )

@@ -12,6 +12,7 @@ from pyspark.sql import functions as F
 
 from recap_spark.draw import draw_sql
 from recap_spark.lake.lake import Lake
+from recap_spark.lake.statements import literal
 from recap_spark.progress import Progress
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.score import scorer_spec
@@ -53,7 +54,8 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
     """
     lake.create(SAMPLES, IMAGES, CAPTIONS, SCORES, RATINGS)
     captioner = view_captioner(settings)
-    lake.define_view(RECAP_DATACOMP, view_sql(lake, captioner=captioner, settings=settings))
+    select = view_sql(lake, captioner=captioner, settings=settings)
+    lake.define_view(RECAP_DATACOMP, select, columns=_VIEW_COLUMNS, comment=_VIEW_COMMENT)
     if not lake.keeps_functions():
         found = "lake.namespace: null: the view ends with this session, and there is no table function"
         log.warning(
@@ -62,6 +64,30 @@ def run(lake: Lake, settings: Settings, progress: Progress) -> int:
         return 1
     lake.define_function(MIXED_CAPTIONS, function_sql(lake, captioner=captioner))
     return 2
+
+
+_VIEW_COMMENT = "The published dataset's columns and types, of every sample with a recaption"
+_VIEW_COLUMNS = {
+    "url": "where the image was",
+    "re_caption": "the recaption, by the captioner that conf names",
+    "org_caption": "alt-text, byte escapes repaired; null when the page had none",
+    "sha256": "of the image's bytes: those received, else those expected; null when unknown",
+    "key": "uid of the sample",
+    "re_clip_score": "cosine of image and recaption, by the scorer that conf names; null when not scored",
+    "org_clip_score": "as re_clip_score, of the alt-text",
+    "re_length": "words of the recaption, told apart by white space",
+    "org_length": "as re_length, of the alt-text",
+    "re_gpt4v_score": "published rating of the recaption, 1 to 5; null when not rated",
+    "org_gpt4v_score": "as re_gpt4v_score, of the alt-text",
+}
+_FUNCTION_COLUMNS = {
+    "uid": "of the sample",
+    "url": "where the image was",
+    "caption": "the one that is drawn, or the other where that one is missing",
+    "source": "original, recaption, or fallback where the drawn one is missing",
+    "org_caption": "alt-text; null when the page had none",
+    "re_caption": "the recaption; null when there is none",
+}
 
 
 # A share of 1.5, or none, would draw something all the same, and nobody would see what.
@@ -95,10 +121,10 @@ def view_sql(lake: Lake, *, captioner: str, settings: Settings) -> str:
     judge = settings.ingest.published_judge
     score = "(SELECT uid, CAST(cosine AS DOUBLE) AS value FROM {} WHERE captioner = {} AND scorer = {})"
     rating = "(SELECT uid, CAST(rating AS BIGINT) AS value FROM {} WHERE captioner = {} AND judge = {})"
-    re_score = score.format(lake.name(SCORES.name), _literal(captioner), _literal(scorer))
-    org_score = score.format(lake.name(SCORES.name), _literal(ORIGINAL), _literal(scorer))
-    re_rating = rating.format(lake.name(RATINGS.name), _literal(captioner), _literal(judge))
-    org_rating = rating.format(lake.name(RATINGS.name), _literal(ORIGINAL), _literal(judge))
+    re_score = score.format(lake.name(SCORES.name), literal(captioner), literal(scorer))
+    org_score = score.format(lake.name(SCORES.name), literal(ORIGINAL), literal(scorer))
+    re_rating = rating.format(lake.name(RATINGS.name), literal(captioner), literal(judge))
+    org_rating = rating.format(lake.name(RATINGS.name), literal(ORIGINAL), literal(judge))
     return f"""
         SELECT s.url, c.caption AS re_caption, s.org_caption,
                coalesce(i.sha256, s.sha256) AS sha256, s.uid AS key,
@@ -118,10 +144,11 @@ def function_sql(lake: Lake, *, captioner: str) -> str:
     """
     arguments = {name: f"{MIXED_CAPTIONS}.{name}" for name in ("p", "seed", "epoch")}
     caption, source = _choice_sql(**arguments, row="m.")
-    names = ("uid", "url", "caption", "source", "org_caption", "re_caption")
-    returned = ", ".join(f"{name} STRING" for name in names)
+    returned = ", ".join(f"{name} STRING COMMENT {literal(said)}" for name, said in _FUNCTION_COLUMNS.items())
     return f"""
-        (p DOUBLE COMMENT 'probability of the original caption, 0 to 1', seed BIGINT, epoch BIGINT)
+        (p DOUBLE COMMENT 'probability of the original caption, 0 to 1',
+         seed BIGINT COMMENT 'another seed draws anew',
+         epoch BIGINT COMMENT 'each epoch draws anew; the first one is 0')
         RETURNS TABLE ({returned})
         COMMENT 'One caption a sample, drawn anew each epoch: original with probability p, else the recaption'
         RETURN SELECT m.uid, m.url, {caption}, {source}, m.org_caption, m.re_caption
@@ -141,7 +168,7 @@ def _choice_sql(*, p: str, seed: str, epoch: str, row: str) -> tuple[str, str]:
 
 
 def _recaptions(lake: Lake, captioner: str) -> str:
-    ok = f"captioner = {_literal(captioner)} AND status = {_literal(str(CaptionStatus.OK))}"
+    ok = f"captioner = {literal(captioner)} AND status = {literal(str(CaptionStatus.OK))}"
     return f"(SELECT uid, caption FROM {lake.name(CAPTIONS.name)} WHERE {ok})"
 
 
@@ -150,8 +177,3 @@ def _words(text: str) -> str:
     4).
     """
     return f"CAST(size(split(trim({text}), '\\\\s+')) AS BIGINT)"
-
-
-def _literal(value: str) -> str:
-    """A string in SQL. A view keeps its text, so nothing can be bound to it later."""
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"

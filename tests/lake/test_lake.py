@@ -165,11 +165,15 @@ def test_a_lake_in_a_catalog_is_there_for_the_next_session(spark, tmp_path):
 def test_a_view_and_a_function_are_kept_in_a_catalog_and_a_view_ends_with_its_session_elsewhere(spark, lake):
     catalogued = Lake(spark, LakeSettings(root=lake.settings.root, namespace="recap_defined"))
     catalogued.create()
-    catalogued.define_view("one", "SELECT 1 AS number")
+    said = {"number": "it's one, 'so' to speak"}
+    catalogued.define_view("one", "SELECT 1 AS number", columns=said, comment="a view's own words")
     catalogued.define_function("next", "(n INT) RETURNS TABLE (number INT) RETURN SELECT n + 1")
-    lake.define_view("passing", "SELECT 2 AS number")
+    lake.define_view("passing", "SELECT 2 AS number", columns={"number": "two"}, comment="ends soon")
     later = spark.newSession()
     assert later.sql("SELECT number FROM recap_defined.one").first().number == 1
+    described = later.sql("DESCRIBE EXTENDED recap_defined.one").collect()
+    assert tuple(described[0]) == ("number", "int", "it's one, 'so' to speak")
+    assert ("Comment", "a view's own words", "") in [tuple(row) for row in described]
     later.sql("USE recap_defined")  # Spark 4.0 knows no table function by its schema's name
     assert later.sql("SELECT number FROM next(1)").first().number == 2
     assert spark.read.table("passing").first().number == 2

@@ -23,7 +23,8 @@ def copied(spark, tmp_path_factory) -> Path:
     root = str(Path(spark.conf.get("spark.sql.warehouse.dir").removeprefix("file:")))
     lake = Lake(spark, LakeSettings(root=root, namespace="moved"))
     lake.create(CAPTIONERS)
-    lake.define_view("view", f"SELECT * FROM {lake.name(CAPTIONERS.name)}")
+    select = f"SELECT captioner FROM {lake.name(CAPTIONERS.name)}"
+    lake.define_view("view", select, columns={"captioner": "its name"}, comment="all of them")
     folder = tmp_path_factory.mktemp("a lake's copy (1)")
     url = spark.conf.get("spark.hadoop.javax.jdo.option.ConnectionURL")
     open_one = spark._jvm.java.sql.DriverManager.getConnection(url)

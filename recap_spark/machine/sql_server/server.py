@@ -18,6 +18,7 @@ from recap_spark.lake.connect import is_named
 from recap_spark.lake.lake import Lake
 from recap_spark.lake.statements import quoted
 from recap_spark.machine.platforms import Platform, platform
+from recap_spark.machine.session_end import unless_ended
 from recap_spark.machine.sql_server.class_path import on_class_path
 from recap_spark.machine.sql_server.read_only import refuse_writes
 from recap_spark.settings.schema import Settings
@@ -80,7 +81,8 @@ def serving(lake: Lake) -> Iterator[Any]:
     try:
         yield server
     finally:
-        server.stop()
+        with unless_ended():
+            server.stop()
 
 
 def await_end(server: Any) -> None:
