@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from delta import DeltaTable as SparkTable
 from deltalake import DeltaTable
+from repository import ROOT
 
 from recap_spark.lake.lake import Lake
 from recap_spark.stages.importing.imports_table import IMPORTS
@@ -14,6 +15,24 @@ from recap_spark.statuses import RejectReason
 from recap_spark.tables import ALL, IMAGES, REJECTS, Table
 
 pytestmark = pytest.mark.spark
+
+# What each engine's readers know of Delta's features, by its own sources (delta-rs: DuckDB and polars
+# read by it here; Trino's ProtocolEntry). A table of reader version 1 asks for none.
+READ_BY = {
+    "delta-rs": {"timestampNtz"},
+    "Trino": {
+        "columnMapping",
+        "deletionVectors",
+        "timestampNtz",
+        "typeWidening",
+        "typeWidening-preview",
+        "v2Checkpoint",
+        "vacuumProtocolCheck",
+        "variantType",
+        "variantType-preview",
+    },
+}
+OLDER_VERSION = {1: set(), 2: {"columnMapping"}}  # of readers, before features had names
 
 UIDS = [f"{number:032x}" for number in range(3)]
 
@@ -37,7 +56,6 @@ def path(lake: Lake, table: Table) -> str:
 def test_delta_rs_duckdb_and_polars_read_what_spark_reads(written, table):
     wanted = written.read(table).toPandas()
     other = DeltaTable(path(written, table))
-    assert not other.protocol().reader_features
     found = other.to_pyarrow_table()
     assert found.column_names == table.schema.names
     assert found.num_rows == len(wanted)
@@ -49,6 +67,19 @@ def test_delta_rs_duckdb_and_polars_read_what_spark_reads(written, table):
     for column in ("uid", "status"):
         if column in table.schema.names:
             assert sorted(frame[column]) == sorted(found[column].to_pylist()) == sorted(wanted[column])
+
+
+@pytest.mark.parametrize("table", [*ALL, IMPORTS], ids=lambda table: table.name)
+def test_a_table_asks_its_readers_for_no_feature_that_an_engine_lacks(written, table):
+    protocol = DeltaTable(path(written, table)).protocol()
+    asked = OLDER_VERSION.get(protocol.min_reader_version) or set(protocol.reader_features or ())
+    lacking = {engine: asked - known for engine, known in READ_BY.items() if asked - known}
+    assert lacking == {}
+
+
+def test_no_table_is_left_out_of_what_other_engines_are_shown():
+    made = [line for file in (ROOT / "recap_spark").rglob("*.py") for line in file.read_text().split("\n")]
+    assert len([line for line in made if line.endswith(" = Table(")]) == len([*ALL, IMPORTS])
 
 
 def test_a_table_made_with_deletion_vectors_is_rewritten_without_them(lake, fill):
