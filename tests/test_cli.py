@@ -67,7 +67,7 @@ def test_help_shows_the_commands_in_the_order_of_the_path_and_each_has_an_exampl
     assert sorted(panels, key=shown.index) == panels
     names = [command.name for command in app.registered_commands]
     assert names[: len(STAGES)] == [stage.name for stage in STAGES]
-    assert len(names) == len(set(names)) == 21
+    assert len(names) == len(set(names)) == 22
     assert [name for name in names if f"Example: recap-spark {name}" not in said(name, "--help")] == []
 
 
