@@ -82,7 +82,7 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
         spark = connect.connected(_PARQUET | settings.conf)
     else:
         here = platform(settings)
-        spark = _start_laptop(settings, lake) if here is Platform.LAPTOP else _joined(settings, here)
+        spark = _built(settings, lake, here) if is_ours() else _joined(settings, here)
         if here is not Platform.DATABRICKS:
             _check_delta(spark)
         for key, value in _PARQUET.items():
@@ -129,18 +129,22 @@ def laptop_conf(settings: SessionSettings, lake: LakeSettings) -> dict[str, str]
     return conf | settings.conf
 
 
-def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
+def _built(settings: SessionSettings, lake: LakeSettings, here: Platform) -> SparkSession:
+    """A session that this process starts, on this machine or on the cluster that conf names."""
     os.environ["JAVA_HOME"] = str(find_java().home)
     # Workers run the interpreter named here, and the system's own python3 where nothing is named.
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    os.environ["PYSPARK_PYTHON"] = _workers_python(settings, here)
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     if settings.metastore:
         Path(settings.metastore).parent.mkdir(parents=True, exist_ok=True)
         await_metastore(Path(settings.metastore), timeout_s=settings.start_timeout_s)
     builder = SparkSession.builder
     for key, value in laptop_conf(settings, lake).items():
         builder = builder.config(key, value)
+    if here in (Platform.LAPTOP, Platform.CLUSTER) or settings.jars:  # others have JARs of Delta
+        builder = with_delta(builder, jars=settings.jars)
     with jvm_log(settings.log):
-        spark = with_delta(builder, jars=settings.jars).getOrCreate()
+        spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("WARN")
     if settings.metastore:
         follow_lake(spark, metastore=Path(settings.metastore), root=Path(lake.root))
@@ -148,12 +152,24 @@ def _start_laptop(settings: SessionSettings, lake: LakeSettings) -> SparkSession
     return spark
 
 
+def _workers_python(settings: SessionSettings, here: Platform) -> str:
+    """On other machines the driver's own may not be there: what conf or the environment says comes first."""
+    named = settings.conf.get("spark.pyspark.python")
+    if here is not Platform.LAPTOP:
+        named = named or os.environ.get("PYSPARK_PYTHON")
+    return named or sys.executable
+
+
 def with_delta(builder: SparkSession.Builder, *, jars: str | None) -> SparkSession.Builder:
-    """A session that has these JARs of Delta, or those that Maven has of the version that is installed."""
+    """A session that has these JARs of Delta, or those that Maven has of the version that is installed. Where
+    none is installed, Spark's own settings may name some.
+    """
     if jars:
         return builder.config("spark.jars", jars)
-    from delta import configure_spark_with_delta_pip
-
+    try:
+        from delta import configure_spark_with_delta_pip
+    except ImportError:
+        return builder
     excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
     configured: SparkSession.Builder = configure_spark_with_delta_pip(
         builder.config("spark.jars.excludes", excluded)
@@ -162,20 +178,12 @@ def with_delta(builder: SparkSession.Builder, *, jars: str | None) -> SparkSessi
 
 
 def _joined(settings: SessionSettings, here: Platform) -> SparkSession:
-    """The session that is there, or a new one on the cluster."""
+    """The session that is there."""
     builder = SparkSession.builder.appName(settings.app_name)
     # Databricks has a Delta, and a catalog, of its own.
     conf = settings.conf if here is Platform.DATABRICKS else _DELTA | _BINDING | settings.conf
     for key, value in conf.items():
         builder = builder.config(key, value)
-    if is_ours():
-        os.environ["JAVA_HOME"] = str(find_java().home)
-        if settings.master:
-            builder = builder.master(settings.master)
-        if settings.jars:
-            builder = builder.config("spark.jars", settings.jars)
-        with jvm_log(settings.log):
-            return builder.getOrCreate()
     return builder.getOrCreate()
 
 
