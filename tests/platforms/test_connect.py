@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ from metadata_files import DATACOMP, damaged, row, uid, write
 from pyspark.sql import SparkSession
 from repository import ROOT
 
+from recap_spark.errors import PlatformError, SettingsError
+from recap_spark.lake.connect import connected
 from recap_spark.machine.java import find_java
 
 pytestmark = pytest.mark.spark
@@ -231,3 +234,19 @@ def test_named_parameters_bind(seen):
 
 def test_a_client_writes_no_trace_where_nothing_went_wrong(seen):
     assert "Traceback" not in seen["said"]
+
+
+def test_a_server_that_is_away_is_said_at_once_and_a_token_in_a_settings_file_is_refused(monkeypatch):
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{port}/;token=hidden")
+    with pytest.raises(
+        PlatformError, match="want a server of Spark Connect at SPARK_REMOTE, found: "
+    ) as caught:
+        connected({})
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(SettingsError, match="want no token in a settings file") as refused:
+        connected({"spark.remote": "sc://host.test/;token=hidden"})
+    assert "hidden" not in str(refused.value)
