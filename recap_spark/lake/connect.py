@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import warnings
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
@@ -20,10 +22,11 @@ from recap_spark.lake.spark_errors import SPARK_ERRORS, first_line
 _MODULE = "pyspark.sql.connect.session"
 _RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, ImportError)
 _URL = "spark.remote"
-_NAMED_BY = (
-    "SPARK_REMOTE",
-    "SPARK_CONNECT_MODE_ENABLED",
-)  # the second one by platforms, and by pyspark itself
+_VARIABLE = "SPARK_REMOTE"
+_NAMED_BY = {_VARIABLE, "SPARK_CONNECT_MODE_ENABLED"}  # the second one by platforms, and by pyspark itself
+_PORT = 15002  # of an address that names none
+_ANSWERS_WITHIN_S = 10.0
+_ERRORS_TOLD = "SQLQueryContextLogger"  # pyspark's, of errors that it raises all the same
 
 
 def is_connect(spark: SparkSession) -> bool:
@@ -32,7 +35,7 @@ def is_connect(spark: SparkSession) -> bool:
 
 def is_named(conf: Mapping[str, str]) -> bool:
     """Whether a session that is asked for with this conf is one of Spark Connect."""
-    return _URL in conf or bool(os.environ.keys() & set(_NAMED_BY)) or active_session() is not None
+    return _URL in conf or bool(os.environ.keys() & _NAMED_BY) or active_session() is not None
 
 
 def active_session() -> SparkSession | None:
@@ -58,10 +61,10 @@ def connected(conf: Mapping[str, str]) -> SparkSession:
             "whole address into the environment as SPARK_REMOTE"
         )
     there = active_session()
+    if there is None:
+        _check_reach(conf.get(_URL) or os.environ.get(_VARIABLE, ""))
     builder = SparkSession.builder if there is None else type(there).builder
-    logging.getLogger("SQLQueryContextLogger").setLevel(
-        logging.CRITICAL
-    )  # pyspark's, of errors that it raises
+    logging.getLogger(_ERRORS_TOLD).setLevel(logging.CRITICAL)
     for key, value in conf.items():
         builder = builder.config(key, value)
     try:
@@ -71,6 +74,19 @@ def connected(conf: Mapping[str, str]) -> SparkSession:
     except _RAISED as error:
         raise PlatformError(f"want a session of Spark Connect, found: {first_line(error)}") from error
     return spark
+
+
+def _check_reach(address: str) -> None:
+    """Raises PlatformError where nobody listens: pyspark's client would try again for ten minutes, and cannot
+    be interrupted. What it reaches by a proxy is not asked.
+    """
+    if not address.startswith("sc://") or os.environ.keys() & {"grpc_proxy", "https_proxy", "http_proxy"}:
+        return
+    try:
+        server = urlsplit(address)
+        socket.create_connection((server.hostname, server.port or _PORT), _ANSWERS_WITHIN_S).close()
+    except (OSError, ValueError) as error:  # never with the address, which may hold a token
+        raise PlatformError(f"want a server of Spark Connect at SPARK_REMOTE, found: {error}") from None
 
 
 def running_conf(spark: SparkSession) -> dict[str, str]:

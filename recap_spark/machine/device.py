@@ -49,6 +49,8 @@ def task_device(wanted: str) -> str:
 
 def task_profile(spark: SparkSession, wanted: str) -> ResourceProfile | None:
     """A whole GPU for every task of a stage, by a stage-level profile; None where `needs_profile` says so."""
+    if wanted == "cpu":  # asked first: a session of Spark Connect has no such settings
+        return None
     task_gpus = spark.sparkContext.getConf().get("spark.task.resource.gpu.amount")
     if not needs_profile(wanted, master=str(spark.sparkContext.master), task_gpus=task_gpus):
         return None

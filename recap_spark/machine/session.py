@@ -31,7 +31,7 @@ _DELTA = {
 
 # Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
 # with this switch they bind by the older way. A session that is not built here gets it only where they do not
-# bind without it: by Spark Connect's own way it is the switch that breaks it.
+# bind without it.
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
@@ -207,6 +207,9 @@ def _make_bind(spark: SparkSession) -> None:
     for key, value in _BINDING.items():
         spark.conf.set(key, value)
     if fault := _binding_fault(spark):
+        if connect.is_connect(spark):
+            log.warning("args of spark.sql do not bind on this server: write EXECUTE IMMEDIATE '…' USING …")
+            return
         (switch,) = _BINDING
         raise PlatformError(
             f"want named parameters to bind in spark.sql, found that they do not, with {switch} and without"

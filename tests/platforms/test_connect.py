@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ from metadata_files import DATACOMP, damaged, row, uid, write
 from pyspark.sql import SparkSession
 from repository import ROOT
 
+from recap_spark.errors import PlatformError, SettingsError
+from recap_spark.lake.connect import connected
 from recap_spark.machine.java import find_java
 
 pytestmark = pytest.mark.spark
@@ -42,6 +45,9 @@ CONF = {
     "spark.driver.host": "127.0.0.1",
     "spark.master": "local[2,4]",
     "spark.python.daemon.module": "recap_spark.machine.worker_daemon",
+    # A few rows of many queries: to compile each costs more than it saves.
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+    "spark.sql.codegen.wholeStage": "false",
     "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
     "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
     "spark.sql.shuffle.partitions": "2",
@@ -111,7 +117,7 @@ def await_port(server: subprocess.Popen[bytes], log: Path) -> str:
 def write_metadata(folder: Path, base: str) -> None:
     """Good rows under names that are no plain ones, and every file that cannot be read or not whole."""
     good = {"sha256": SHA256, "url": f"{base}/plain"}
-    write(folder / "good.parquet", *(row(name, **good) for name in "abc"), row("gone", url=f"{base}/404"))
+    write(folder / "good.parquet", *(row(name, **good) for name in "abc"), row("broken", url=f"{base}/500"))
     write(folder / "part 1" / "[a]{b}*?\\c.parquet", row("globbed", **good))
     write(folder / "part 1" / "100%.parquet", row("percent", **good), row("percent", **good, text="other"))
     write(folder / "_temporary" / "unfinished.parquet", row("unfinished", **good))
@@ -167,7 +173,7 @@ def test_the_doctor_says_what_runs_on_spark_connect_and_what_does_not(seen):
 
 def test_every_row_and_file_is_a_sample_or_a_reject_whatever_the_files_names_are(seen):
     samples = {one: Path(file).name for one, file in seen["samples"]}
-    named = {uid(name): "good.parquet" for name in ("a", "b", "c", "gone")}
+    named = {uid(name): "good.parquet" for name in ("a", "b", "c", "broken")}
     named |= {uid("globbed"): "%5Ba%5D%7Bb%7D*%3F%5Cc.parquet", uid("times"): "times.parquet"}
     assert {one: samples[one] for one in named} == named
     rejects = Counter((Path(file).name, at, reason) for file, at, reason, _ in seen["rejects"])
@@ -189,12 +195,17 @@ def test_a_refused_file_says_what_was_wrong_with_it(seen):
 
 
 def test_pictures_come_from_shards_and_from_the_web_and_a_second_run_adds_nothing(seen):
-    statuses = Counter(status for _, status, _ in seen["images"])
-    assert statuses["gone"] == 1
-    assert statuses["ok"] == len(seen["samples"]) - 1
-    assert {size for _, status, size in seen["images"] if status == "ok"} == {len(JPEG)}
+    statuses = Counter(status for _, status, _, _ in seen["images"])
+    assert statuses == {"ok": len(seen["samples"]) - 1, "http_5xx": 1}
+    assert {size for _, status, size, _ in seen["images"] if status == "ok"} == {len(JPEG)}
+    assert [attempts for _, status, _, attempts in seen["images"] if status != "ok"] == [2]  # by the retry
     assert seen["counts"]["import-images"]["added"] == 1
-    assert Counter(seen["counts"]["probed"]) == {"ok": statuses["ok"] - 1, "gone": 1}
+    assert Counter(seen["counts"]["probed"]) == {"ok": statuses["ok"] - 1, "http_5xx": 1}
+    assert seen["again"] == {
+        "ingest": {"held": 5, "unreadable_file": 1},
+        "import-images": {},
+        "fetch": 0,
+    }
     assert not seen["grew"]
 
 
@@ -223,3 +234,19 @@ def test_named_parameters_bind(seen):
 
 def test_a_client_writes_no_trace_where_nothing_went_wrong(seen):
     assert "Traceback" not in seen["said"]
+
+
+def test_a_server_that_is_away_is_said_at_once_and_a_token_in_a_settings_file_is_refused(monkeypatch):
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    monkeypatch.setenv("SPARK_REMOTE", f"sc://127.0.0.1:{port}/;token=hidden")
+    with pytest.raises(
+        PlatformError, match="want a server of Spark Connect at SPARK_REMOTE, found: "
+    ) as caught:
+        connected({})
+    assert "hidden" not in str(caught.value)
+    with pytest.raises(SettingsError, match="want no token in a settings file") as refused:
+        connected({"spark.remote": "sc://host.test/;token=hidden"})
+    assert "hidden" not in str(refused.value)

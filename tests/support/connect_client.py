@@ -97,19 +97,20 @@ def caption(lake: Lake) -> None:
 
 
 def path(lake: Lake, settings: Settings, folder: Path) -> dict[str, Any]:
-    counts = {}
-    for name in ("ingest", "import-images"):
-        counts[name] = run_stage(named(name), lake, settings, PROGRESS)
+    def ran(name: str, settings: Settings = settings) -> Any:
+        return named(name).run(lake, settings, PROGRESS)
+
+    counts = {"ingest": ran("ingest"), "import-images": ran("import-images")}
     counts["probed"] = sorted(end.status for end in probe_urls(lake, settings, rows=10).ends)
-    for name in ("fetch", "retry"):
-        counts[name] = run_stage(named(name), lake, settings, PROGRESS)
+    counts |= {"fetch": ran("fetch"), "retry": ran("retry")}
     lake.compact(IMAGES)
     rows = [lake.read(table).count() for table in (SAMPLES, REJECTS, IMAGES)]
-    again = {name: run_stage(named(name), lake, settings, PROGRESS) for name in ("ingest", "fetch")}
+    some = settings_of(folder, **{"ingest.source": f"{folder}/metadata/{{good,times,cut}}.parquet"})
+    again = {"ingest": ran("ingest", some), "import-images": ran("import-images"), "fetch": ran("fetch")}
     grew = [lake.read(table).count() for table in (SAMPLES, REJECTS, IMAGES)] != rows
     caption(lake)
-    for name in ("mix", "export"):
-        counts[name] = run_stage(named(name), lake, settings, PROGRESS)
+    counts["mix"] = run_stage(named("mix"), lake, settings, PROGRESS)  # with what is around each stage
+    counts["export"] = ran("export")
     return {"counts": counts, "again": again, "grew": grew}
 
 
@@ -121,7 +122,7 @@ def queries(lake: Lake, folder: Path) -> dict[str, Any]:
         "subset": written,
         "rejects": asked(lake, "SELECT source_file, source_row, reason, raw FROM rejects"),
         "samples": asked(lake, "SELECT uid, source_file FROM samples"),
-        "images": asked(lake, "SELECT uid, status, octet_length(bytes) FROM images"),
+        "images": asked(lake, "SELECT uid, status, octet_length(bytes), attempts FROM images"),
         "drawn": asked(lake, "SELECT DISTINCT caption FROM mixed_captions(0.0, 7, 3); "),
         "viewed": asked(lake, "SELECT count(*) FROM recap_datacomp -- all of it")[0][0],
         "shown": len(asked(lake, "DESCRIBE HISTORY samples")),
