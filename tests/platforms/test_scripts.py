@@ -15,7 +15,8 @@ from repository import CONF, ROOT
 from recap_spark.settings.loading import load
 
 SCRIPTS = sorted([*ROOT.glob("jobs/**/*.sh"), *ROOT.glob("setup/*.sh")])
-PAGES = sorted(ROOT.glob("jobs/*/README.md"))
+# Databricks' page, whose bundle has its settings in conf/, has a test of its own.
+PAGES = sorted(path for path in ROOT.glob("jobs/*/README.md") if path.parent.name != "databricks")
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_script_that_is_not_told_all_says_what_it_wants():
 def test_what_platforms_parse_can_be_parsed():
     for path in ROOT.glob("jobs/**/*.json"):
         assert json.loads(path.read_text())
-    for path in ROOT.glob("jobs/**/*.yml"):
+    for path in ROOT.glob("jobs/kubernetes/*.yml"):
         assert all(part["kind"] for part in yaml.safe_load_all(path.read_text()))
 
 
