@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,20 +105,13 @@ def opened(
         typer.echo(f"starting Spark ({master}) …", err=True)
         from recap_spark.lake.lake import Lake
         from recap_spark.machine.failures import said_in_one_line
-        from recap_spark.machine.platforms import is_ours
-        from recap_spark.machine.session import start
-        from recap_spark.machine.session_end import stop
+        from recap_spark.machine.session import session
         from recap_spark.progress import Progress
 
-        ours = is_ours()
-        spark = start(settings.session, settings.lake)
-        _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
-        try:
+        with session(settings.session, settings.lake) as spark:
+            _install_stop_handlers()  # pyspark has put its own in the place of Ctrl-C's
             with said_in_one_line():
                 yield Lake(spark, settings.lake), settings, Progress(Console(stderr=True))
-        finally:
-            if ours:
-                stop(spark)
 
 
 def _said(error: RecapError | OSError | ModuleNotFoundError) -> str:
@@ -172,7 +166,7 @@ def _cancel_jobs(frame: FrameType | None) -> bool:
     """
     pyspark = sys.modules.get("pyspark")
     context = pyspark and getattr(getattr(pyspark, "SparkContext", None), "_active_spark_context", None)
-    cancel = context.cancelAllJobs if context else _interrupt()
+    cancel = partial(_cancel_all, context) if context else _interrupt()
     if cancel is None:
         return True
     canceller = threading.Thread(target=cancel, daemon=True)

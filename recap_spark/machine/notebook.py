@@ -18,11 +18,9 @@ from recap_spark.settings.loading import load
 from recap_spark.settings.schema import Settings
 
 _WIDGET = "namespace"
-_LAPTOP, _DATABRICKS, _ANY_CLUSTER = (
-    ("conf/base.yml", "conf/laptop.yml"),
-    ("databricks",),
-    ("base", "cluster"),
-)
+_LAPTOP = ("conf/base.yml", "conf/laptop.yml")
+_DATABRICKS = ("databricks",)
+_ANY_CLUSTER = ("base", "cluster")
 
 
 def open_lake(names: Mapping[str, Any]) -> Lake:

@@ -19,6 +19,7 @@ from recap_spark.machine.java import find_java
 from recap_spark.machine.jvm_start import jvm_log
 from recap_spark.machine.metastore import await_metastore, derby_url, follow_lake, write_defaults
 from recap_spark.machine.platforms import Platform, is_ours, platform
+from recap_spark.machine.session_end import stop
 from recap_spark.settings.schema import LakeSettings, SessionSettings
 from recap_spark.settings.values import is_url
 
@@ -30,8 +31,8 @@ _DELTA = {
 }
 
 # Delta's extension hides the parser that binds named parameters from Spark 4.1 on (delta-io/delta#7640);
-# with this switch they bind by the older way. A session that is not built here gets it only where they do not
-# bind without it.
+# with this switch they bind by the older way. Sessions with a JVM of their own have it from the start, but
+# for Databricks'; others get it only where they do not bind without it.
 _BINDING = {"spark.sql.legacy.parameterSubstitution.constantsOnly": "true"}
 
 # Columns of about as many values as rows: a dictionary of them is begun in every file and thrown away, and
@@ -50,7 +51,7 @@ _PARQUET = (
 _JAVA_OPTIONS = "spark.driver.extraJavaOptions"
 
 # Delta's own JARs and Unity Catalog's client, which Delta loads; Spark's distribution has all the rest.
-_ALREADY_SHIPPED = (
+_SHIPPED = (
     "org.apache.hadoop",
     "org.apache.logging.log4j",
     "org.apache.spark",
@@ -70,6 +71,8 @@ _ALREADY_SHIPPED = (
     "io.airlift",
     "javax.annotation",
 )
+ALREADY_SHIPPED = ",".join(f"{group}:*" for group in _SHIPPED)
+"""As spark-submit's --exclude-packages takes them."""
 
 
 def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
@@ -90,6 +93,18 @@ def start(settings: SessionSettings, lake: LakeSettings) -> SparkSession:
                 spark.conf.set(key, value)
     _make_bind(spark)
     return spark
+
+
+@contextmanager
+def session(settings: SessionSettings, lake: LakeSettings) -> Iterator[SparkSession]:
+    """The same, stopped at the end where this process has started it."""
+    ours = is_ours()
+    spark = start(settings, lake)
+    try:
+        yield spark
+    finally:
+        if ours:
+            stop(spark)
 
 
 @contextmanager
@@ -170,9 +185,8 @@ def with_delta(builder: SparkSession.Builder, *, jars: str | None) -> SparkSessi
         from delta import configure_spark_with_delta_pip
     except ImportError:
         return builder
-    excluded = ",".join(f"{group}:*" for group in _ALREADY_SHIPPED)
     configured: SparkSession.Builder = configure_spark_with_delta_pip(
-        builder.config("spark.jars.excludes", excluded)
+        builder.config("spark.jars.excludes", ALREADY_SHIPPED)
     )
     return configured
 

@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 import pytest
-from delta import configure_spark_with_delta_pip
 from faulty_replies import JPEG
 from faulty_server import misbehaving
 from img2dataset_shards import write_tar
@@ -32,6 +31,7 @@ from repository import ROOT
 from recap_spark.errors import PlatformError, SettingsError
 from recap_spark.lake.connect import connected
 from recap_spark.machine.java import find_java
+from recap_spark.machine.session import with_delta
 
 pytestmark = pytest.mark.spark
 
@@ -80,8 +80,7 @@ WRITING = (
 @contextmanager
 def connect_server(folder: Path) -> Iterator[str]:
     """A server of Spark Connect with Delta, in a process of its own; yields its address."""
-    builder = configure_spark_with_delta_pip(SparkSession.builder)
-    conf = CONF | {"spark.jars.packages": builder._options["spark.jars.packages"]}
+    conf = CONF | with_delta(SparkSession.Builder(), jars=None)._options
     conf |= {"spark.sql.warehouse.dir": str(folder / "warehouse")}
     home = Path(pyspark.__file__).parent
     (folder / "log4j2.properties").write_text(LOG)

@@ -32,6 +32,8 @@ from pathlib import Path
 from repository import ROOT
 from standalone import SPARK_HOME, bare_environment
 
+from recap_spark.machine.session import ALREADY_SHIPPED
+
 _LEFT_OUT = ("spark.kubernetes.", "spark.yarn.", "spark.executor.instances", "spark.executor.resource.gpu.")
 _PYTHONS = {
     "spark.emr-serverless.driverEnv.PYSPARK_DRIVER_PYTHON": "spark.pyspark.driver.python",
@@ -39,12 +41,6 @@ _PYTHONS = {
     "spark.dataproc.driverEnv.PYSPARK_PYTHON": "spark.pyspark.driver.python",
     "spark.executorEnv.PYSPARK_PYTHON": "spark.pyspark.python",
 }
-_SHIPPED = "org.apache.hadoop:*,org.apache.spark:*,org.slf4j:*,org.scala-lang:*,org.antlr:*,io.airlift:*,"
-_SHIPPED += "com.fasterxml.jackson.core:*,com.fasterxml.jackson.module:*,com.fasterxml.jackson.datatype:*,"
-_SHIPPED += "org.apache.logging.log4j:*,org.apache.parquet:*,org.roaringbitmap:*,org.xerial.snappy:*,"
-_SHIPPED += (
-    "org.locationtech.jts:*,com.github.luben:*,com.google.code.findbugs:*,commons-pool:*,javax.annotation:*"
-)
 
 
 @dataclass(frozen=True)
@@ -102,7 +98,7 @@ def run_line(line: Line, here: Here, *, folder: Path, start: Path) -> subprocess
     for archive in line.archives:
         path, hash_, name = archive.partition("#")
         command += ["--archives", f"{_local(path, here)}{hash_}{name}"]
-    command += ["--packages", line.packages, "--exclude-packages", _SHIPPED] if line.packages else []
+    command += ["--packages", line.packages, "--exclude-packages", ALREADY_SHIPPED] if line.packages else []
     for key, value in _conf(line, here).items():
         command += ["--conf", f"{key}={value}"]
     env = bare_environment() | {"MLFLOW_ALLOW_FILE_STORE": "true", "MLFLOW_DISABLE_TELEMETRY": "true"}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from repository import CONF
+from laptop import laptop
 from rich.console import Console
 
 from recap_spark.errors import RecapError
@@ -24,7 +24,6 @@ from recap_spark.machine.session import start
 from recap_spark.pipeline import named, run_all, run_stage
 from recap_spark.progress import Progress
 from recap_spark.report.queries import answered
-from recap_spark.settings.loading import load
 from recap_spark.settings.schema import Settings
 from recap_spark.stages.caption.calibrate import rank_templates
 from recap_spark.stages.export.subset import write_subset
@@ -54,8 +53,7 @@ def settings_of(folder: Path, **changes: Any) -> Settings:
         "export.tasks_per_unit": 1,
         "export.view.captioner": "of another cluster",
     }
-    written = [f"{key}={json.dumps(value)}" for key, value in (given | changes).items()]
-    return load(CONF / "base.yml", CONF / "laptop.yml", changes=written)
+    return laptop(**given | changes)
 
 
 def refused(work: Callable[..., Any], *given: Any, **named: Any) -> str:

@@ -72,8 +72,7 @@ def _libraries(settings: Settings) -> Iterator[Finding]:
         # On GPUs it is the executors that need them, and a driver does without.
         for name, least in (("torch", 2), ("transformers", 5)):
             finding = _library(name, least=least, below=None, extra="caption")
-            is_absent = finding.verdict is Verdict.FAILED and _installed(name) is None
-            if is_absent:
+            if _installed(name) is None:
                 finding = Finding(name, Verdict.WARNING, f"{finding.found}; caption and score need it")
             yield finding
 

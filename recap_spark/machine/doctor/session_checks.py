@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pyarrow as pa
 from pyspark import TaskContext
@@ -16,8 +17,8 @@ from recap_spark.lake.spark_errors import SPARK_ERRORS
 from recap_spark.machine.device import task_profile
 from recap_spark.machine.doctor.findings import Finding, Verdict
 from recap_spark.machine.doctor.settings_checks import dangerous_settings
-from recap_spark.machine.platforms import is_ours, platform
-from recap_spark.machine.session import start
+from recap_spark.machine.platforms import platform
+from recap_spark.machine.session import session
 from recap_spark.settings.schema import Settings
 from recap_spark.workers.shards.shards import storage_of
 
@@ -26,14 +27,18 @@ _RAISED: tuple[type[Exception], ...] = (*SPARK_ERRORS, InputError, OSError)
 
 def session_findings(settings: Settings) -> Iterator[Finding]:
     """Start the session that the stages would run in, and try it."""
-    ours = is_ours()
-    try:
-        here = "Spark Connect" if is_named(settings.session.conf) else str(platform(settings.session))
-        spark = start(settings.session, settings.lake)
-    except PlatformError as error:
-        yield from dangerous_settings(settings, {})
-        yield Finding("session", Verdict.FAILED, str(error))
-        return
+    with ExitStack() as ending:
+        try:
+            here = "Spark Connect" if is_named(settings.session.conf) else str(platform(settings.session))
+            spark = ending.enter_context(session(settings.session, settings.lake))
+        except PlatformError as error:
+            yield from dangerous_settings(settings, {})
+            yield Finding("session", Verdict.FAILED, str(error))
+        else:
+            yield from _tried(spark, settings, here)
+
+
+def _tried(spark: SparkSession, settings: Settings, here: str) -> Iterator[Finding]:
     yield from dangerous_settings(settings, running_conf(spark))
     on = "a server" if is_connect(spark) else spark.sparkContext.master
     yield Finding("session", Verdict.OK, f"Spark {spark.version} on {on}: {here}")
@@ -43,8 +48,6 @@ def session_findings(settings: Settings) -> Iterator[Finding]:
         yield from _gpus(spark)
     else:
         yield Finding("GPUs", Verdict.OK, "none wanted: caption.device and score.device are cpu")
-    if ours:
-        spark.stop()
 
 
 def _arrow(spark: SparkSession) -> Finding:
