@@ -74,7 +74,7 @@ class Lake:
 
     def as_of_now(self, table: Table) -> tuple[int, DataFrame]:
         """The table's last committed version, and the table as it was at it."""
-        (last,) = self._history(table, 1)
+        (last,) = self._history(self._held(table), 1)
         version = int(last["version"])
         if last["operation"] == "CREATE TABLE":  # no rows: to learn that from its log takes Delta a second
             return version, frame_of(self.spark, [], table.schema)
@@ -82,13 +82,13 @@ class Lake:
 
     def version(self, table: Table) -> int:
         """The table's last committed version. Raises InputError where no stage has made it yet."""
-        return int(self._history(table, 1)[0]["version"])
+        return int(self._history(self._held(table), 1)[0]["version"])
 
     def rows_version(self, table: Table) -> int:
         """The last version whose commit changed rows, or the oldest of the recent ones where none did: to
         compact a table, or to claim work and find none, makes no other rows.
         """
-        commits = self._history(table, _RECENT_COMMITS)
+        commits = self._history(self._held(table), _RECENT_COMMITS)
         return next(
             (int(commit["version"]) for commit in commits if _changes_rows(commit)),
             int(commits[-1]["version"]),
@@ -96,7 +96,7 @@ class Lake:
 
     def identity(self, table: Table) -> str:
         """Delta's own id of the table: another one after it is dropped and made again."""
-        return str(self._detail(table)["id"])
+        return str(self._detail(self._held(table))["id"])
 
     def append(self, table: Table, frame: DataFrame, *, transaction: Transaction) -> int | None:
         """Add rows exactly once for this transaction.
@@ -143,7 +143,7 @@ class Lake:
         )
 
     def _rows_committed(self, table: Table, mark: str) -> int | None:
-        commits = self._history(table, _RECENT_COMMITS)
+        commits = self._history(self.name(table.name), _RECENT_COMMITS)
         marked = (commit["operationMetrics"] for commit in commits if commit["userMetadata"] == mark)
         return next((int(metrics["numOutputRows"]) for metrics in marked), None)
 
@@ -196,7 +196,7 @@ class Lake:
         """
         name = self.name(table.name)
         self.spark.sql(f"OPTIMIZE {name}")
-        features = self._detail(table)["tableFeatures"] or ()
+        features = self._detail(name)["tableFeatures"] or ()
         upkeep.drop_deletion_vectors(self.spark, name=name, features=features)
 
     def _make(self, table: Table) -> None:
@@ -205,7 +205,7 @@ class Lake:
             return
         name = self.name(table.name)
         upkeep.check_columns(table, name=name, held=self.spark.read.table(name).columns)
-        upkeep.renew_checks(self.spark, table, name=name, properties=self._detail(table)["properties"])
+        upkeep.renew_checks(self.spark, table, name=name, properties=self._detail(name)["properties"])
 
     def _create(self, table: Table) -> None:
         properties = {upkeep.DELETION_VECTORS: "false"}
@@ -217,17 +217,18 @@ class Lake:
             return rows.sparkSession.sql(statement).collect()[0]
 
     def _held(self, table: Table) -> str:
+        """The table's name. Raises InputError where no stage has made it yet."""
         name = self.name(table.name)
         if not self.holds(table):
             raise InputError(f"want the table {name}, found none: run `recap-spark {table.made_by}` first")
         return name
 
-    def _history(self, table: Table, commits: int) -> list[Row]:
-        """The last commits, newest first. Raises InputError where no stage has made the table yet."""
-        return self.spark.sql(f"DESCRIBE HISTORY {self._held(table)} LIMIT {commits}").collect()
+    def _history(self, name: str, commits: int) -> list[Row]:
+        """The last commits, newest first."""
+        return self.spark.sql(f"DESCRIBE HISTORY {name} LIMIT {commits}").collect()
 
-    def _detail(self, table: Table) -> Row:
-        return self.spark.sql(f"DESCRIBE DETAIL {self._held(table)}").collect()[0]
+    def _detail(self, name: str) -> Row:
+        return self.spark.sql(f"DESCRIBE DETAIL {name}").collect()[0]
 
     def _path(self, table: Table) -> str:
         return f"{self.settings.root}/{table.name}"
