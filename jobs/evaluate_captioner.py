@@ -6,16 +6,10 @@ Starts no Spark: one machine with the captioner's GPU, or with a way to its endp
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
-from recap_spark.errors import RecapError
-from recap_spark.evaluations.command import run_evaluation
-from recap_spark.settings.loading import load
+from recap_spark.submit import run_command, with_conf
 
 if __name__ == "__main__":
     benchmark, folder, *conf = sys.argv[1:]
-    files, how = None if folder == "-" else Path(folder), Path(conf[0]).parent / "evaluations.yml"
-    try:
-        run_evaluation(benchmark, files, settings=load(*map(Path, conf)), evaluations=how, console=Console())
-    except RecapError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
+    folders = [] if folder == "-" else [folder]
+    how = str(Path(conf[0]).parent / "evaluations.yml")
+    run_command("evaluate", benchmark, *folders, *with_conf(conf), "--evaluations", how)
